@@ -1,0 +1,1 @@
+//! Activation functions as vector expressions, alone and inside fused kernels.

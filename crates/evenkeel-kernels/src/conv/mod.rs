@@ -1,0 +1,1 @@
+//! 2-D convolution: forward, backward to data, backward to weights.

@@ -1,0 +1,1 @@
+//! Matrix products: packed GEMM from register tiles.

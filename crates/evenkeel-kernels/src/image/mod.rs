@@ -1,0 +1,1 @@
+//! Batches of images: gather, crop with padding, flip, normalize.

@@ -1,0 +1,1 @@
+//! Moving data without arithmetic: transpose, slice, concatenate, pad.

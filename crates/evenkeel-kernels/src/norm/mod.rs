@@ -1,0 +1,1 @@
+//! Normalization, one file per method, each with its activation fused.

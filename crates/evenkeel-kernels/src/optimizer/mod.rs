@@ -1,0 +1,1 @@
+//! Optimizer updates: one pass over weights, gradients and state.

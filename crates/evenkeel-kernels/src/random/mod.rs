@@ -1,0 +1,1 @@
+//! Counter-based random numbers (Philox): dropout, uniform and normal values.
