@@ -1,0 +1,11 @@
+import type { Config } from 'jest';
+
+const config: Config = {
+  testEnvironment: '<rootDir>/jest-native-env.cjs',
+  testMatch: ['<rootDir>/__test__/**/*.test.ts'],
+  // Types are checked by `tsc --noEmit`; here each file is only stripped of them (isolatedModules in tsconfig.json).
+  transform: { '^.+\\.ts$': ['ts-jest', { tsconfig: '<rootDir>/tsconfig.json' }] },
+  modulePathIgnorePatterns: ['<rootDir>/dist/', '<rootDir>/target/', '<rootDir>/npm/', '<rootDir>/runs/'],
+};
+
+export default config;
