@@ -1,1 +1,12 @@
-//! placeholder
+//! The N-API binding of `evenkeel-kernels`: tensors as numbered slots on a compute thread's stream.
+//!
+//! Across this boundary go numbers and typed arrays, in coarse calls. Nothing here computes: `operations` decodes a command
+//! and calls one kernel. A failure is a value (`Failure`), never a JavaScript exception and never a crash.
+
+mod arguments;
+mod binding;
+mod buffer;
+mod failure;
+mod heap;
+mod operations;
+mod stream;

@@ -1,0 +1,229 @@
+//! The functions that TypeScript calls. Each catches panics; failures are returned as objects.
+
+use crate::buffer::DType;
+use crate::failure::{Failure, Outcome};
+use crate::operations;
+use crate::stream::{Reply, Stream};
+use napi::bindgen_prelude::{Either, Env, Object, Result, Uint8Array};
+use napi_derive::napi;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::channel;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+
+/// What went wrong: `code` is one of `EvenkeelError`'s.
+#[napi(object, js_name = "Failure")]
+pub struct JsFailure {
+    /// A stable code.
+    pub code: String,
+    /// What was given, what was expected.
+    pub message: String,
+}
+
+impl From<Failure> for JsFailure {
+    fn from(failure: Failure) -> Self {
+        JsFailure {
+            code: failure.code.to_owned(),
+            message: failure.message.to_string(),
+        }
+    }
+}
+
+/// Bytes of a stream's buffers.
+#[napi(object)]
+pub struct Usage {
+    /// In buffers in use, rounded up to their size classes.
+    pub live_bytes: f64,
+    /// The most that was ever in use.
+    pub peak_bytes: f64,
+    /// In buffers that wait for reuse.
+    pub pool_bytes: f64,
+}
+
+static STREAMS: LazyLock<Mutex<HashMap<u32, Arc<Stream>>>> = LazyLock::new(Mutex::default);
+static NEXT_STREAM: AtomicU32 = AtomicU32::new(1);
+
+fn stream(id: u32) -> Outcome<Arc<Stream>> {
+    STREAMS
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .get(&id)
+        .cloned()
+        .ok_or_else(|| Failure::new("DISPOSED", "this device's stream has ended"))
+}
+
+fn failed<T>(outcome: Outcome<T>) -> Option<JsFailure> {
+    outcome.err().map(JsFailure::from)
+}
+
+/// The version of this binary; the TypeScript side checks that it is its own.
+#[napi(catch_unwind)]
+pub fn version() -> &'static str {
+    env!("CARGO_PKG_VERSION")
+}
+
+/// The names of the stream's operations; a command names one by its index here.
+#[napi(catch_unwind)]
+pub fn operation_names() -> Vec<&'static str> {
+    operations::table()
+        .into_iter()
+        .map(|(name, _)| name)
+        .collect()
+}
+
+/// The instruction set in use: `avx512`, `avx2`, `neon` or `portable`; a failure where `EVENKEEL_ISA` asks for one that this
+/// processor lacks.
+#[napi(catch_unwind)]
+pub fn instruction_set() -> Either<&'static str, JsFailure> {
+    match evenkeel_kernels::isa::requested_level() {
+        Ok(_) => Either::A(evenkeel_kernels::isa::level().name()),
+        Err(message) => Either::B(Failure::new("INVALID_ARGUMENT", message).into()),
+    }
+}
+
+/// Starts a stream with a compute thread and returns its number. It ends with its JavaScript environment.
+#[napi(catch_unwind)]
+pub fn create_stream(env: Env, threads: u32) -> Result<Either<u32, JsFailure>> {
+    let started = match Stream::start(threads as usize) {
+        Ok(stream) => stream,
+        Err(failure) => return Ok(Either::B(failure.into())),
+    };
+    let id = NEXT_STREAM.fetch_add(1, Ordering::Relaxed);
+    STREAMS
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .insert(id, Arc::new(started));
+    env.add_env_cleanup_hook(id, |id| {
+        let ended = STREAMS
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&id);
+        if let Some(stream) = ended {
+            stream.stop();
+        }
+    })?;
+    Ok(Either::A(id))
+}
+
+/// Enqueues the commands in the first `length` words of `words`; `count` says how many they are.
+#[napi(catch_unwind)]
+pub fn submit(id: u32, words: &[f64], length: u32, count: u32) -> Option<JsFailure> {
+    failed(stream(id).and_then(|stream| {
+        let words = words
+            .get(..length as usize)
+            .ok_or_else(|| Failure::internal("the command buffer is too short"))?;
+        stream.submit(words, count as usize)
+    }))
+}
+
+/// Enqueues a new tensor in `slot` with a copy of `bytes`.
+#[napi(catch_unwind)]
+pub fn upload(id: u32, slot: u32, dtype: u32, bytes: &[u8]) -> Option<JsFailure> {
+    failed(
+        stream(id).and_then(|stream| {
+            stream.upload(slot as usize, DType::from_code(dtype as usize)?, bytes)
+        }),
+    )
+}
+
+/// Enqueues new contents, a copy of `bytes`, for the tensor in `slot`.
+#[napi(catch_unwind)]
+pub fn overwrite(id: u32, slot: u32, bytes: &[u8]) -> Option<JsFailure> {
+    failed(stream(id).and_then(|stream| stream.overwrite(slot as usize, bytes)))
+}
+
+fn settle(env: Env, request: impl FnOnce(Reply) -> Outcome) -> Result<Object<'static>> {
+    type Answer = Either<Uint8Array, JsFailure>;
+    type Resolver = Box<dyn FnOnce(Env) -> Result<Answer> + Send>;
+    fn answer(outcome: Outcome<Vec<u8>>) -> Resolver {
+        Box::new(move |_| {
+            Ok(match outcome {
+                Ok(bytes) => Either::A(Uint8Array::new(bytes)),
+                Err(failure) => Either::B(failure.into()),
+            })
+        })
+    }
+    let (deferred, promise) = env.create_deferred::<Answer, Resolver>()?;
+    // The promise is returned to JavaScript at once, inside the handle scope of this call.
+    let promise = Object::from_raw(env.raw(), napi::JsValue::raw(&promise));
+    let later = deferred.clone();
+    if let Err(failure) = request(Box::new(move |outcome| later.resolve(answer(outcome)))) {
+        deferred.resolve(answer(Err(failure)));
+    }
+    Ok(promise)
+}
+
+fn wait(request: impl FnOnce(Reply) -> Outcome) -> Either<Uint8Array, JsFailure> {
+    let (sender, receiver) = channel();
+    let outcome = request(Box::new(move |outcome| {
+        // The receiver waits below until this is sent.
+        let _ = sender.send(outcome);
+    }))
+    .and_then(|()| {
+        receiver
+            .recv()
+            .unwrap_or_else(|_| Err(Failure::internal("the compute thread has ended")))
+    });
+    match outcome {
+        Ok(bytes) => Either::A(Uint8Array::new(bytes)),
+        Err(failure) => Either::B(failure.into()),
+    }
+}
+
+/// The bytes of the tensor in `slot`, when the stream has reached this point.
+#[napi(catch_unwind, ts_return_type = "Promise<Uint8Array | Failure>")]
+pub fn read(env: Env, id: u32, slot: u32) -> Result<Object<'static>> {
+    settle(env, |reply| stream(id)?.read(slot as usize, reply))
+}
+
+/// The same, blocking the JavaScript thread.
+#[napi(catch_unwind)]
+pub fn read_sync(id: u32, slot: u32) -> Either<Uint8Array, JsFailure> {
+    wait(|reply| stream(id)?.read(slot as usize, reply))
+}
+
+/// Resolves when the stream has done everything enqueued so far.
+#[napi(catch_unwind, ts_return_type = "Promise<Uint8Array | Failure>")]
+pub fn fence(env: Env, id: u32) -> Result<Object<'static>> {
+    settle(env, |reply| stream(id)?.fence(reply))
+}
+
+/// The same, blocking the JavaScript thread.
+#[napi(catch_unwind)]
+pub fn fence_sync(id: u32) -> Either<Uint8Array, JsFailure> {
+    wait(|reply| stream(id)?.fence(reply))
+}
+
+/// Uses `threads` threads for what is enqueued from now on.
+#[napi(catch_unwind)]
+pub fn set_threads(id: u32, threads: u32) -> Option<JsFailure> {
+    failed(stream(id).and_then(|stream| stream.set_threads(threads as usize)))
+}
+
+/// How much memory the stream's buffers hold.
+#[napi(catch_unwind)]
+pub fn usage(id: u32) -> Either<Usage, JsFailure> {
+    match stream(id) {
+        Ok(stream) => {
+            let usage = stream.pool().usage();
+            Either::A(Usage {
+                live_bytes: usage.live as f64,
+                peak_bytes: usage.peak as f64,
+                pool_bytes: usage.free as f64,
+            })
+        }
+        Err(failure) => Either::B(failure.into()),
+    }
+}
+
+/// Returns the buffers that wait for reuse to the system.
+#[napi(catch_unwind)]
+pub fn trim(id: u32) -> Option<JsFailure> {
+    failed(stream(id).map(|stream| stream.pool().trim()))
+}
+
+/// Tells V8 that JavaScript objects hold `delta` more bytes outside its heap, so that collections start in time.
+#[napi(catch_unwind)]
+pub fn adjust_external_memory(env: Env, delta: i64) -> Result<i64> {
+    env.adjust_external_memory(delta)
+}

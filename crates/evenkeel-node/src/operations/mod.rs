@@ -1,0 +1,27 @@
+//! The operations of the stream: each decodes its arguments and calls one kernel.
+//!
+//! To add one: write `fn name(heap, arguments)` in the file of its family, and list it in that file's `OPERATIONS`.
+//! TypeScript finds it by that name.
+
+mod basic;
+
+use crate::arguments::Arguments;
+use crate::failure::Outcome;
+use crate::heap::Heap;
+
+/// Decodes one command and runs it.
+pub type Operation = fn(&mut Heap, &mut Arguments) -> Outcome;
+
+/// A family's operations with their names.
+pub type Family = &'static [(&'static str, Operation)];
+
+/// Every family of operations.
+const FAMILIES: &[Family] = &[basic::OPERATIONS];
+
+/// All operations; a command names one by its index here.
+pub fn table() -> Vec<(&'static str, Operation)> {
+    FAMILIES
+        .iter()
+        .flat_map(|family| family.iter().copied())
+        .collect()
+}

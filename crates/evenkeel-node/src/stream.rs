@@ -1,0 +1,318 @@
+//! A device as a stream: one compute thread, a first-in-first-out queue, and back-pressure.
+
+use crate::arguments::Arguments;
+use crate::buffer::{Buffer, DType, Pool};
+use crate::failure::{Failure, Outcome};
+use crate::heap::Heap;
+use crate::operations::{self, Operation};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+
+/// Commands that may wait before `submit` blocks: a loop that never awaits cannot run away from the compute thread.
+const MAX_PENDING: usize = 1 << 14;
+
+/// Where the bytes of a tensor go when the stream has reached the request.
+pub type Reply = Box<dyn FnOnce(Outcome<Vec<u8>>) + Send>;
+
+/// Tensors that another thread makes: what it sends, in the order of the slots that wait for them.
+pub type Delivery = Receiver<Outcome<Vec<Buffer>>>;
+
+/// One entry of the queue.
+enum Job {
+    /// Commands, and how many.
+    Commands(Vec<f64>, usize),
+    /// A new tensor with these bytes.
+    Upload(usize, DType, Vec<u8>),
+    /// New bytes for an existing tensor.
+    Overwrite(usize, Vec<u8>),
+    /// The bytes of a tensor.
+    Read(usize, Reply),
+    /// A sign that everything before it is done.
+    Fence(Reply),
+    /// Tensors made by another thread.
+    Receive(Vec<usize>, Delivery),
+    /// Go on with that many threads.
+    Threads(usize),
+    Stop,
+}
+
+#[derive(Default)]
+struct Pending {
+    commands: Mutex<usize>,
+    changed: Condvar,
+}
+
+impl Pending {
+    fn add(&self, count: usize) {
+        let mut commands = self.commands.lock().unwrap_or_else(PoisonError::into_inner);
+        while *commands > MAX_PENDING {
+            commands = self
+                .changed
+                .wait(commands)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        *commands += count;
+    }
+
+    fn remove(&self, count: usize) {
+        let mut commands = self.commands.lock().unwrap_or_else(PoisonError::into_inner);
+        *commands -= count;
+        if *commands <= MAX_PENDING {
+            self.changed.notify_all();
+        }
+    }
+}
+
+/// The JavaScript thread's end of a stream.
+pub struct Stream {
+    queue: Sender<Job>,
+    pending: Arc<Pending>,
+    pool: Pool,
+    stopped: AtomicBool,
+}
+
+impl Stream {
+    /// Starts a compute thread that uses `threads` threads in all.
+    pub fn start(threads: usize) -> Outcome<Stream> {
+        let (queue, jobs) = channel();
+        let pending = Arc::new(Pending::default());
+        let pool = Pool::default();
+        let compute = Compute {
+            heap: Heap::new(pool.clone()),
+            jobs,
+            pending: pending.clone(),
+            table: operations::table(),
+            failure: None,
+        };
+        compute.run_with(threads)?;
+        Ok(Stream {
+            queue,
+            pending,
+            pool,
+            stopped: AtomicBool::new(false),
+        })
+    }
+
+    /// Enqueues `count` commands. Blocks while too many wait.
+    pub fn submit(&self, commands: &[f64], count: usize) -> Outcome {
+        self.pending.add(count);
+        self.send(Job::Commands(commands.to_vec(), count))
+    }
+
+    /// Enqueues a new tensor in `slot`.
+    pub fn upload(&self, slot: usize, dtype: DType, bytes: &[u8]) -> Outcome {
+        self.send(Job::Upload(slot, dtype, bytes.to_vec()))
+    }
+
+    /// Enqueues new contents for the tensor in `slot`.
+    pub fn overwrite(&self, slot: usize, bytes: &[u8]) -> Outcome {
+        self.send(Job::Overwrite(slot, bytes.to_vec()))
+    }
+
+    /// Asks for the bytes of the tensor in `slot`.
+    pub fn read(&self, slot: usize, reply: Reply) -> Outcome {
+        self.send(Job::Read(slot, reply))
+    }
+
+    /// Asks for a sign when everything enqueued so far is done; it brings the failure of a command without outputs, if there
+    /// was one.
+    pub fn fence(&self, reply: Reply) -> Outcome {
+        self.send(Job::Fence(reply))
+    }
+
+    /// Enqueues tensors that another thread is making.
+    #[allow(dead_code)]
+    pub fn receive(&self, slots: Vec<usize>, delivery: Delivery) -> Outcome {
+        self.send(Job::Receive(slots, delivery))
+    }
+
+    /// Uses `threads` threads for what is enqueued from now on.
+    pub fn set_threads(&self, threads: usize) -> Outcome {
+        self.send(Job::Threads(threads))
+    }
+
+    /// Ends the compute thread when it has done what is enqueued.
+    pub fn stop(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
+        // A send fails only when the thread has already ended.
+        let _ = self.queue.send(Job::Stop);
+    }
+
+    /// The pool of this stream's buffers.
+    pub fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    fn send(&self, job: Job) -> Outcome {
+        if self.stopped.load(Ordering::Relaxed) {
+            return Err(Failure::new("DISPOSED", "this device's stream has ended"));
+        }
+        self.queue
+            .send(job)
+            .map_err(|_| Failure::internal("the compute thread has ended"))
+    }
+}
+
+/// The compute thread's end.
+struct Compute {
+    heap: Heap,
+    jobs: Receiver<Job>,
+    pending: Arc<Pending>,
+    table: Vec<(&'static str, Operation)>,
+    /// The first failure of a command that had no output to poison.
+    failure: Option<Failure>,
+}
+
+impl Compute {
+    /// Moves to a new thread, the first of a pool of `threads`: kernels fork and join inside the pool they run in, which spares
+    /// them a hand-over to another pool's thread.
+    fn run_with(self, threads: usize) -> Outcome {
+        std::thread::Builder::new()
+            .name("evenkeel-compute".into())
+            .spawn(move || {
+                let pool = rayon::ThreadPoolBuilder::new()
+                    .num_threads(threads.max(1))
+                    .thread_name(|index| format!("evenkeel-compute-{index}"))
+                    .use_current_thread()
+                    .build();
+                // Without a pool of its own the stream still computes, in rayon's default one.
+                let _pool = pool.ok();
+                self.run();
+            })
+            .map(drop)
+            .map_err(|error| Failure::internal(format!("cannot start a thread: {error}")))
+    }
+
+    fn run(mut self) {
+        while let Ok(job) = self.jobs.recv() {
+            match job {
+                Job::Commands(words, count) => {
+                    self.commands(&words);
+                    self.pending.remove(count);
+                }
+                Job::Upload(slot, dtype, bytes) => {
+                    let made = self.heap.allocate(dtype, bytes.len() / dtype.size());
+                    match made {
+                        Ok(mut buffer) => {
+                            buffer.bytes_mut().copy_from_slice(&bytes);
+                            self.heap.put(slot, buffer);
+                        }
+                        Err(failure) => self.heap.poison(slot, failure),
+                    }
+                }
+                Job::Overwrite(slot, bytes) => {
+                    let outcome = self.heap.update([slot], |_, [buffer]| {
+                        if buffer.bytes().len() != bytes.len() {
+                            return Err(Failure::internal("overwrite: lengths differ"));
+                        }
+                        buffer.bytes_mut().copy_from_slice(&bytes);
+                        Ok(())
+                    });
+                    self.note(outcome);
+                }
+                Job::Read(slot, reply) => {
+                    reply(self.heap.get(slot).map(|buffer| buffer.bytes().to_vec()));
+                }
+                Job::Fence(reply) => reply(self.failure.take().map_or(Ok(Vec::new()), Err)),
+                Job::Receive(slots, delivery) => self.receive(&slots, &delivery),
+                Job::Threads(threads) => {
+                    // A thread cannot leave its pool, so the work moves to a new thread with a new pool.
+                    // Should the system refuse one, the stream ends and later calls say so.
+                    let _ = self.run_with(threads);
+                    return;
+                }
+                Job::Stop => return,
+            }
+        }
+    }
+
+    fn receive(&mut self, slots: &[usize], delivery: &Delivery) {
+        let outcome = delivery
+            .recv()
+            .unwrap_or_else(|_| Err(Failure::internal("a loader thread has ended")))
+            .and_then(|buffers| {
+                if buffers.len() == slots.len() {
+                    Ok(buffers)
+                } else {
+                    Err(Failure::internal("a delivery has the wrong size"))
+                }
+            });
+        match outcome {
+            Ok(buffers) => {
+                for (&slot, buffer) in slots.iter().zip(buffers) {
+                    self.heap.put(slot, buffer);
+                }
+            }
+            Err(failure) => {
+                for &slot in slots {
+                    self.heap.poison(slot, failure.clone());
+                }
+            }
+        }
+    }
+
+    fn note(&mut self, outcome: Outcome) {
+        if let Err(failure) = outcome {
+            self.failure.get_or_insert(failure);
+        }
+    }
+
+    fn commands(&mut self, mut words: &[f64]) {
+        while let [operation, count, rest @ ..] = words {
+            let (operation, count) = (*operation as usize, (*count as usize).min(rest.len()));
+            let (command, next) = rest.split_at(count);
+            words = next;
+            self.command(operation, command);
+        }
+    }
+
+    fn command(&mut self, operation: usize, command: &[f64]) {
+        let Some(&(name, run)) = self.table.get(operation) else {
+            self.note(Err(Failure::internal(format!("no operation {operation}"))));
+            return;
+        };
+        let mut arguments = match Arguments::new(command) {
+            Ok(arguments) => arguments,
+            Err(failure) => return self.note(Err(failure)),
+        };
+        let heap = &mut self.heap;
+        // A panic can leave only the buffers of this one command in doubt: outputs are poisoned below, and `Heap::update` has
+        // poisoned what it lent out.
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            run(heap, &mut arguments)?;
+            arguments.finish()
+        }))
+        .unwrap_or_else(|panic| {
+            let text = panic
+                .downcast_ref::<&str>()
+                .map(|text| (*text).to_owned())
+                .or_else(|| panic.downcast_ref::<String>().cloned())
+                .unwrap_or_default();
+            Err(Failure::internal(format!("panic: {text}")))
+        });
+        if let Err(failure) = outcome {
+            let failure = Failure::new(failure.code, prefixed(name, &failure.message));
+            let mut poisoned = false;
+            for slot in arguments.output_slots() {
+                self.heap.poison(slot, failure.clone());
+                poisoned = true;
+            }
+            if !poisoned {
+                self.note(Err(failure));
+            }
+        }
+    }
+}
+
+/// `message` with the operation's name before it, unless it has one: a failure that came from an input keeps the name of the
+/// operation where it began.
+fn prefixed(name: &str, message: &str) -> String {
+    const MARK: &str = " failed: ";
+    if message.contains(MARK) {
+        message.to_owned()
+    } else {
+        format!("{name}{MARK}{message}")
+    }
+}
