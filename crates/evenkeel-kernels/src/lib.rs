@@ -25,5 +25,7 @@ pub mod pool;
 pub mod random;
 pub mod reduce;
 pub mod softmax;
+#[cfg(test)]
+pub(crate) mod testing;
 
 pub use error::{KernelError, Result};
