@@ -1,1 +1,3 @@
 //! Elementwise arithmetic with broadcasting.
+
+pub(crate) mod map;

@@ -98,6 +98,9 @@ pub trait Simd: Copy + Send + Sync + 'static {
     fn round(self, a: Self::F32) -> Self::F32;
     /// `2^n` for integral `n` in -126..=127.
     fn exp2_integral(self, n: Self::F32) -> Self::F32;
+    /// The mantissa `m` in `1.0..2.0` and the exponent `e` of `a = m * 2^e`. `a` must be positive, finite and normal, or both are
+    /// unspecified.
+    fn decompose(self, a: Self::F32) -> (Self::F32, Self::F32);
     /// `a > b`, false where either is NaN.
     fn gt(self, a: Self::F32, b: Self::F32) -> Self::Mask;
     /// `a >= b`, false where either is NaN.

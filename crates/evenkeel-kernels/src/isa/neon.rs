@@ -111,6 +111,18 @@ impl Simd for Neon {
         }
     }
     #[inline(always)]
+    fn decompose(self, a: float32x4_t) -> (float32x4_t, float32x4_t) {
+        unsafe {
+            let bits = vreinterpretq_s32_f32(a);
+            let exponent = vsubq_s32(vshrq_n_s32::<23>(bits), vdupq_n_s32(127));
+            let mantissa = vorrq_s32(
+                vandq_s32(bits, vdupq_n_s32(0x007f_ffff)),
+                vdupq_n_s32(0x3f80_0000),
+            );
+            (vreinterpretq_f32_s32(mantissa), vcvtq_f32_s32(exponent))
+        }
+    }
+    #[inline(always)]
     fn gt(self, a: float32x4_t, b: float32x4_t) -> uint32x4_t {
         unsafe { vcgtq_f32(a, b) }
     }

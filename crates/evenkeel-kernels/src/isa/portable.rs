@@ -120,6 +120,15 @@ impl Simd for Portable {
         map(n, |n| f32::from_bits(((n as i32 + 127) as u32) << 23))
     }
     #[inline(always)]
+    fn decompose(self, a: F32) -> (F32, F32) {
+        (
+            map(a, |a| {
+                f32::from_bits((a.to_bits() & 0x007f_ffff) | 0x3f80_0000)
+            }),
+            map(a, |a| (a.to_bits() >> 23) as f32 - 127.0),
+        )
+    }
+    #[inline(always)]
     fn gt(self, a: F32, b: F32) -> [bool; LANES] {
         std::array::from_fn(|i| a[i] > b[i])
     }

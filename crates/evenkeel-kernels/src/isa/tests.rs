@@ -58,6 +58,13 @@ impl SimdOp for Check {
                 read(s.exp2_integral(s.round(small))),
                 want(&|x, _| x.clamp(-100.0, 100.0).round_ties_even().exp2())
             );
+            // One is added so that no lane is zero, where the parts are unspecified.
+            let (mantissa, exponent) = s.decompose(s.add(s.abs(a), s.splat(1.0)));
+            assert_eq!(
+                read(s.mul(mantissa, s.exp2_integral(exponent))),
+                want(&|x, _| x.abs() + 1.0)
+            );
+            assert!(read(mantissa).iter().all(|m| (1.0..2.0).contains(m)));
             let (one, two) = (s.splat(1.0), s.splat(2.0));
             assert_eq!(
                 read(s.select(s.gt(a, b), one, two)),
