@@ -1,5 +1,44 @@
-/** What the native module exports: a hand-written mirror of `crates/evenkeel-node/src/lib.rs`. */
+/** The functions of the native module (crate `evenkeel-node`). Everything that can fail returns a {@link Failure} object. */
+
+/** What went wrong on the native side. `code` is one of `EvenkeelError`'s codes. */
+export interface Failure {
+  readonly code: string;
+  readonly message: string;
+}
+
+/** Bytes of a stream's buffers. */
+export interface Usage {
+  /** In buffers in use, rounded up to their size classes. */
+  readonly liveBytes: number;
+  /** The most that was ever in use. */
+  readonly peakBytes: number;
+  /** In buffers that wait for reuse. */
+  readonly poolBytes: number;
+}
+
 export interface NativeBinding {
-  /** The version of the crate it was built from; the loader compares it with package.json. */
+  /** The version of the binary. */
   version(): string;
+  /** The names of the stream's operations; a command names one by its index. */
+  operationNames(): string[];
+  /** The instruction set in use. */
+  instructionSet(): string | Failure;
+  /** Starts a stream with a compute thread; returns its number. */
+  createStream(threads: number): number | Failure;
+  /** Enqueues the commands in the first `length` words. */
+  submit(stream: number, words: Float64Array, length: number, count: number): Failure | null;
+  /** Enqueues a new tensor with a copy of `bytes`. */
+  upload(stream: number, slot: number, dtype: number, bytes: Uint8Array): Failure | null;
+  /** Enqueues new contents for a tensor. */
+  overwrite(stream: number, slot: number, bytes: Uint8Array): Failure | null;
+  /** The bytes of a tensor, when the stream has reached this point. */
+  read(stream: number, slot: number): Promise<Uint8Array | Failure>;
+  readSync(stream: number, slot: number): Uint8Array | Failure;
+  /** Resolves when the stream has done everything enqueued so far. */
+  fence(stream: number): Promise<Uint8Array | Failure>;
+  fenceSync(stream: number): Uint8Array | Failure;
+  setThreads(stream: number, threads: number): Failure | null;
+  usage(stream: number): Usage | Failure;
+  trim(stream: number): Failure | null;
+  adjustExternalMemory(delta: number): number;
 }

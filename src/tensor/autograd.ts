@@ -1,0 +1,247 @@
+import { EvenkeelError } from '../errors';
+import { scope } from './scope';
+import { formatShape, sameShape } from './shape';
+import { allocate, keep, run, type Tensor } from './tensor';
+
+/**
+ * Computes the gradients of an operation's inputs.
+ *
+ * @param gradient the gradient of the output
+ * @param saved what the operation saved, in the order it gave
+ * @param needs for each input, whether its gradient is wanted
+ * @returns for each input its gradient, or undefined where there is none
+ */
+export type Backward = (
+  gradient: Tensor,
+  saved: readonly Tensor[],
+  needs: readonly boolean[],
+) => readonly (Tensor | undefined)[];
+
+/** Options of {@link Tensor.backward}. */
+export interface BackwardOptions {
+  /** Keeps the graph, so that `backward` can be called on it again. @defaultValue false */
+  readonly retainGraph?: boolean;
+}
+
+/** Where the gradient of one input goes: on to the node that made it, into a leaf, or nowhere. */
+type Edge = { readonly node: GraphNode } | { readonly leaf: Tensor } | undefined;
+
+let gradEnabled = true;
+
+/** Whether operations are recorded for the gradient. */
+export function isGradEnabled(): boolean {
+  return gradEnabled;
+}
+
+/** Runs `body` without recording operations. */
+export function noGrad<T>(body: () => T): T {
+  return withGrad(false, body);
+}
+
+function withGrad<T>(enabled: boolean, body: () => T): T {
+  const before = gradEnabled;
+  gradEnabled = enabled;
+  try {
+    const result = body();
+    if (result instanceof Promise) {
+      throw new EvenkeelError(
+        'INVALID_ARGUMENT',
+        'noGrad: the function is asynchronous; use noGrad between its awaits, where the operations are called',
+      );
+    }
+    return result;
+  } finally {
+    gradEnabled = before;
+  }
+}
+
+/** One operation on the tape: what it saved, and where the gradients of its inputs go. */
+export class GraphNode {
+  readonly name: string;
+  readonly inputShapes: readonly (readonly number[])[];
+  readonly edges: readonly Edge[];
+  readonly #backward: Backward;
+  #saved: readonly Tensor[] | undefined;
+  readonly #versions: readonly number[];
+  /** Handles and later nodes that hold this one. */
+  #references = 0;
+
+  constructor(name: string, inputs: readonly Tensor[], saved: readonly Tensor[], backward: Backward) {
+    this.name = name;
+    this.inputShapes = inputs.map((input) => input.shape);
+    this.edges = inputs.map((input): Edge => {
+      if (input.node !== undefined) return { node: input.node.retain() };
+      return input.requiresGrad ? { leaf: input } : undefined;
+    });
+    this.#backward = backward;
+    // Aliases of its own, so that what the caller frees stays alive for the backward pass.
+    this.#saved = saved.map((tensor) => keep(tensor.alias()));
+    this.#versions = saved.map((tensor) => tensor.storage.version);
+  }
+
+  retain(): this {
+    this.#references++;
+    return this;
+  }
+
+  /** Gives one reference back; with the last one, what this node and then the nodes before it hold. */
+  release(): void {
+    // A loop instead of recursion: chains are as long as networks are deep.
+    const waiting: GraphNode[] = [this];
+    for (let node = waiting.pop(); node !== undefined; node = waiting.pop()) {
+      if (--node.#references > 0) continue;
+      node.releaseSaved();
+      for (const edge of node.edges) if (edge !== undefined && 'node' in edge) waiting.push(edge.node);
+    }
+  }
+
+  releaseSaved(): void {
+    for (const tensor of this.#saved ?? []) tensor.dispose();
+    this.#saved = undefined;
+  }
+
+  /** The gradients of the inputs. */
+  gradients(gradient: Tensor): readonly (Tensor | undefined)[] {
+    const saved = this.#saved;
+    if (saved === undefined) {
+      throw new EvenkeelError(
+        'INVALID_ARGUMENT',
+        `backward: the graph of ${this.name} was freed by an earlier backward(); pass { retainGraph: true } there to keep it`,
+      );
+    }
+    for (const [index, tensor] of saved.entries()) {
+      if (tensor.storage.version !== this.#versions[index]) {
+        throw new EvenkeelError(
+          'INVALID_ARGUMENT',
+          `backward: a tensor of shape ${formatShape(tensor.shape)} that ${this.name} saved was updated in place since; ` +
+            'call backward() before the update',
+        );
+      }
+    }
+    const results = this.#backward(
+      gradient,
+      saved,
+      this.edges.map((edge) => edge !== undefined),
+    );
+    for (const [index, result] of results.entries()) {
+      const shape = this.inputShapes[index];
+      if (result !== undefined && (shape === undefined || !sameShape(result.shape, shape))) {
+        throw new EvenkeelError(
+          'SHAPE_MISMATCH',
+          `backward of ${this.name}: the gradient of input ${index} has shape ${formatShape(result.shape)}, expected ` +
+            `${shape === undefined ? 'none' : formatShape(shape)}`,
+        );
+      }
+    }
+    return results;
+  }
+}
+
+/**
+ * Records an operation on the tape, where any input requires a gradient, and returns its output. For operations.
+ *
+ * @param saved tensors that `backward` needs; it must use these and no handles of its own, which may be freed by then
+ */
+export function record(
+  name: string,
+  inputs: readonly Tensor[],
+  output: Tensor,
+  saved: readonly Tensor[],
+  backward: Backward,
+): Tensor {
+  if (gradEnabled && inputs.some((input) => input.requiresGrad)) {
+    output.setNode(new GraphNode(name, inputs, saved, backward));
+  }
+  return output;
+}
+
+/** All nodes that `root` depends on, each after those that depend on it. */
+function order(root: GraphNode): GraphNode[] {
+  const finished: GraphNode[] = [];
+  const seen = new Set<GraphNode>([root]);
+  const path: { node: GraphNode; next: number }[] = [{ node: root, next: 0 }];
+  for (let top = path[path.length - 1]; top !== undefined; top = path[path.length - 1]) {
+    if (top.next === top.node.edges.length) {
+      finished.push(top.node);
+      path.pop();
+      continue;
+    }
+    const edge = top.node.edges[top.next++];
+    if (edge !== undefined && 'node' in edge && !seen.has(edge.node)) {
+      seen.add(edge.node);
+      path.push({ node: edge.node, next: 0 });
+    }
+  }
+  return finished.reverse();
+}
+
+/**
+ * `total + addend`, where either may be missing; takes `total` over and leaves `addend` to its owner. Adds in place where
+ * nobody else holds the values of `total`.
+ */
+function addGradient(total: Tensor | undefined, addend: Tensor): Tensor {
+  if (total === undefined) return keep(addend.alias());
+  let target = total;
+  if (total.storage.references > 1) {
+    target = keep(allocate('backward', total.shape));
+    run('copy', [target], total);
+    total.dispose();
+  }
+  target.storage.version++;
+  run('accumulate', [], target, addend);
+  return target;
+}
+
+/** See {@link Tensor.backward}. */
+export function runBackward(root: Tensor, gradient: Tensor | undefined, options: BackwardOptions): void {
+  if (!root.requiresGrad) {
+    throw new EvenkeelError(
+      'INVALID_ARGUMENT',
+      'backward: this tensor depends on nothing that requires a gradient; set requiresGrad on a leaf, and compute outside noGrad()',
+    );
+  }
+  if (gradient === undefined && root.size !== 1) {
+    throw new EvenkeelError(
+      'SHAPE_MISMATCH',
+      `backward: pass a gradient for a tensor of shape ${formatShape(root.shape)}; only a single element has a default`,
+    );
+  }
+  if (gradient !== undefined && !sameShape(gradient.shape, root.shape)) {
+    throw new EvenkeelError(
+      'SHAPE_MISMATCH',
+      `backward: the gradient has shape ${formatShape(gradient.shape)}, expected ${formatShape(root.shape)}`,
+    );
+  }
+  withGrad(false, () => {
+    const seed = keep(gradient?.alias() ?? allocate('backward', root.shape));
+    if (gradient === undefined) run('fill', [seed], 0, 1, 1);
+    if (root.node === undefined) {
+      root.grad = addGradient(root.grad, seed);
+      seed.dispose();
+      return;
+    }
+    const gradients = new Map<GraphNode, Tensor>([[root.node, seed]]);
+    try {
+      for (const node of order(root.node)) {
+        const own = gradients.get(node);
+        if (own === undefined) continue;
+        gradients.delete(node);
+        scope(() => {
+          try {
+            for (const [index, result] of node.gradients(own).entries()) {
+              const edge = node.edges[index];
+              if (result === undefined || edge === undefined) continue;
+              if ('node' in edge) gradients.set(edge.node, addGradient(gradients.get(edge.node), result));
+              else if (!edge.leaf.isDisposed) edge.leaf.grad = addGradient(edge.leaf.grad, result);
+            }
+          } finally {
+            own.dispose();
+          }
+        });
+        if (options.retainGraph !== true) node.releaseSaved();
+      }
+    } finally {
+      for (const unused of gradients.values()) unused.dispose();
+    }
+  });
+}

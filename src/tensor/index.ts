@@ -1,0 +1,9 @@
+export { isGradEnabled, noGrad } from './autograd';
+export { full, type NestedArray, ones, type TensorOptions, tensor, zeros } from './creation';
+export { customFunction, type FunctionContext, type FunctionDefinition } from './custom-function';
+export type { DType, TypedArray } from './dtype';
+export { type GradcheckOptions, type GradcheckResult, gradcheck } from './gradcheck';
+export { scope } from './scope';
+export type { Shape } from './shape';
+export { getThreads, instructionSet, type MemoryUse, memory, setThreads, synchronize } from './stream';
+export { keep, Tensor } from './tensor';

@@ -1,0 +1,306 @@
+import { availableParallelism, totalmem } from 'node:os';
+import { type ErrorCode, EvenkeelError } from '../errors';
+import { loadNative } from '../native';
+import type { Failure, NativeBinding } from '../native/binding';
+import { bytesPerElement, type DType, dtypeCodes } from './dtype';
+
+/** Commands that are collected before they cross to the native side in one call. */
+const FLUSH_AFTER = 32;
+/** Bytes by which live memory may drift before V8 is told. */
+const REPORT_MEMORY_AFTER = 8 * 2 ** 20;
+
+/** One word of a command, before it is encoded. A storage stands for its slot; undefined for an absent tensor. */
+export type Word = number | boolean | Storage | undefined | readonly number[];
+
+function isFailure(value: unknown): value is Failure {
+  return typeof value === 'object' && value !== null && 'code' in value && 'message' in value;
+}
+
+/** Turns a native failure into the error that callers see; passes everything else on. */
+function unwrap<T>(result: T | Failure): T {
+  if (isFailure(result)) throw new EvenkeelError(result.code as ErrorCode, result.message);
+  return result;
+}
+
+/**
+ * The bytes of a tensor: one slot of the stream's heap. Handles and the autograd tape each hold a reference; with the last one
+ * the slot is freed, in stream order.
+ */
+export class Storage {
+  readonly slot: number;
+  readonly dtype: DType;
+  /** Elements. */
+  readonly length: number;
+  readonly byteLength: number;
+  /** How many handles and tape entries hold this storage. */
+  references = 1;
+  /** Grows with every update in place, so that the tape can tell that a saved value is gone. */
+  version = 0;
+
+  constructor(slot: number, dtype: DType, length: number) {
+    this.slot = slot;
+    this.dtype = dtype;
+    this.length = length;
+    this.byteLength = length * bytesPerElement[dtype];
+  }
+
+  retain(): this {
+    this.references++;
+    return this;
+  }
+
+  release(): void {
+    if (--this.references === 0) stream().free(this);
+  }
+}
+
+/** Bytes and tensors that are alive. */
+export interface MemoryUse {
+  /** Bytes of all live tensors. */
+  readonly liveBytes: number;
+  /** The most bytes that were ever live. */
+  readonly peakBytes: number;
+  /** Live tensors (storages: views of one tensor count once). */
+  readonly liveTensors: number;
+  /** Bytes of freed buffers that wait for reuse. */
+  readonly poolBytes: number;
+}
+
+/** The JavaScript end of the compute thread: collects commands, hands out slots, counts memory. */
+export class Stream {
+  readonly #native: NativeBinding;
+  readonly #id: number;
+  readonly #operations = new Map<string, number>();
+  readonly #freeSlots: number[] = [];
+  readonly #capacity: number;
+  #nextSlot = 0;
+  #words = new Float64Array(4096);
+  #length = 0;
+  #count = 0;
+  #flushScheduled = false;
+  #threads: number;
+  #liveBytes = 0;
+  #peakBytes = 0;
+  #liveTensors = 0;
+  #unreportedBytes = 0;
+
+  constructor(native: NativeBinding) {
+    this.#native = native;
+    this.#threads = defaultThreads();
+    unwrap(native.instructionSet());
+    this.#id = unwrap(native.createStream(this.#threads));
+    for (const [index, name] of native.operationNames().entries()) this.#operations.set(name, index);
+    const constrained = process.constrainedMemory?.() ?? 0;
+    this.#capacity = constrained > 0 ? Math.min(constrained, totalmem()) : totalmem();
+  }
+
+  /** The native functions and this stream's number, for calls that are not commands. Flushes what was collected before. */
+  native(): { readonly binding: NativeBinding; readonly id: number } {
+    this.flush();
+    return { binding: this.#native, id: this.#id };
+  }
+
+  /** A slot for a new tensor. A command that fills it must follow. */
+  allocate(operation: string, dtype: DType, length: number): Storage {
+    const bytes = length * bytesPerElement[dtype];
+    if (this.#liveBytes + bytes > this.#capacity) {
+      throw new EvenkeelError(
+        'OUT_OF_MEMORY',
+        `${operation}: a tensor of ${length} ${dtype} elements (${bytes} bytes) does not fit: ${this.#liveBytes} bytes are live ` +
+          `and the machine has ${this.#capacity}; free tensors with dispose() or scope(), or use a smaller batch`,
+      );
+    }
+    const slot = this.#freeSlots.pop() ?? this.#nextSlot++;
+    this.#account(bytes, 1);
+    return new Storage(slot, dtype, length);
+  }
+
+  free(storage: Storage): void {
+    this.run('free', [], storage);
+    // Commands run in order: whatever is put into the slot from here on comes after this free.
+    this.#freeSlots.push(storage.slot);
+    this.#account(-storage.byteLength, -1);
+  }
+
+  #account(bytes: number, tensors: number): void {
+    this.#liveBytes += bytes;
+    this.#liveTensors += tensors;
+    if (this.#liveBytes > this.#peakBytes) this.#peakBytes = this.#liveBytes;
+    this.#unreportedBytes += bytes;
+    if (Math.abs(this.#unreportedBytes) >= REPORT_MEMORY_AFTER) {
+      this.#native.adjustExternalMemory(this.#unreportedBytes);
+      this.#unreportedBytes = 0;
+    }
+  }
+
+  /** Enqueues one operation: `outputs` are slots it fills, `words` its arguments in the order in which Rust reads them. */
+  run(operation: string, outputs: readonly Storage[], ...words: readonly Word[]): void {
+    const code = this.#operations.get(operation);
+    if (code === undefined) {
+      throw new EvenkeelError(
+        'INTERNAL',
+        `the native module has no operation ${operation}; rebuild it: npm run build:native`,
+      );
+    }
+    const start = this.#length;
+    this.#reserve(outputs.length + 3);
+    this.#words[start] = code;
+    this.#words[start + 2] = outputs.length;
+    this.#length = start + 3;
+    for (const output of outputs) this.#words[this.#length++] = output.slot;
+    for (const word of words) this.#push(word);
+    this.#words[start + 1] = this.#length - start - 2;
+    this.#count++;
+    if (this.#count >= FLUSH_AFTER) {
+      this.flush();
+    } else if (!this.#flushScheduled) {
+      this.#flushScheduled = true;
+      queueMicrotask(() => {
+        this.#flushScheduled = false;
+        this.flush();
+      });
+    }
+  }
+
+  #push(word: Word): void {
+    if (typeof word === 'object') {
+      if (word instanceof Storage) {
+        this.#reserve(1);
+        this.#words[this.#length++] = word.slot;
+      } else {
+        this.#reserve(word.length + 1);
+        this.#words[this.#length++] = word.length;
+        for (const item of word) this.#words[this.#length++] = item;
+      }
+    } else {
+      this.#reserve(1);
+      this.#words[this.#length++] = word === undefined ? -1 : Number(word);
+    }
+  }
+
+  #reserve(words: number): void {
+    if (this.#length + words <= this.#words.length) return;
+    const larger = new Float64Array(Math.max(2 * this.#words.length, this.#length + words));
+    larger.set(this.#words);
+    this.#words = larger;
+  }
+
+  /** Sends what was collected to the compute thread. */
+  flush(): void {
+    if (this.#count === 0) return;
+    const [length, count] = [this.#length, this.#count];
+    this.#length = 0;
+    this.#count = 0;
+    unwrap(this.#native.submit(this.#id, this.#words, length, count));
+  }
+
+  upload(storage: Storage, bytes: Uint8Array): void {
+    this.flush();
+    unwrap(this.#native.upload(this.#id, storage.slot, dtypeCodes[storage.dtype], bytes));
+  }
+
+  overwrite(storage: Storage, bytes: Uint8Array): void {
+    this.flush();
+    storage.version++;
+    unwrap(this.#native.overwrite(this.#id, storage.slot, bytes));
+  }
+
+  async read(storage: Storage): Promise<Uint8Array> {
+    this.flush();
+    return unwrap(await this.#native.read(this.#id, storage.slot));
+  }
+
+  readSync(storage: Storage): Uint8Array {
+    this.flush();
+    return unwrap(this.#native.readSync(this.#id, storage.slot));
+  }
+
+  async synchronize(): Promise<void> {
+    this.flush();
+    unwrap(await this.#native.fence(this.#id));
+  }
+
+  synchronizeSync(): void {
+    this.flush();
+    unwrap(this.#native.fenceSync(this.#id));
+  }
+
+  get threads(): number {
+    return this.#threads;
+  }
+
+  setThreads(threads: number): void {
+    this.flush();
+    unwrap(this.#native.setThreads(this.#id, threads));
+    this.#threads = threads;
+  }
+
+  instructionSet(): string {
+    return unwrap(this.#native.instructionSet());
+  }
+
+  memory(): MemoryUse {
+    return {
+      liveBytes: this.#liveBytes,
+      peakBytes: this.#peakBytes,
+      liveTensors: this.#liveTensors,
+      poolBytes: unwrap(this.#native.usage(this.#id)).poolBytes,
+    };
+  }
+}
+
+/** The threads asked for by `EVENKEEL_THREADS`, or one for each processor that this process may use. */
+function defaultThreads(): number {
+  const asked = process.env['EVENKEEL_THREADS'];
+  if (asked === undefined || asked === '') return availableParallelism();
+  const threads = Number(asked);
+  checkThreads('EVENKEEL_THREADS', threads);
+  return threads;
+}
+
+function checkThreads(name: string, threads: number): void {
+  if (!Number.isInteger(threads) || threads < 1 || threads > 1024) {
+    throw new EvenkeelError(
+      'INVALID_ARGUMENT',
+      `${name}: expected a whole number of 1 to 1024 threads, got ${threads}`,
+    );
+  }
+}
+
+let current: Stream | undefined;
+
+/** The stream of this JavaScript environment; the first call loads the native module and starts the compute thread. */
+export function stream(): Stream {
+  current ??= new Stream(loadNative());
+  return current;
+}
+
+/**
+ * Uses `threads` threads for what is called from now on. Results have the same bits at any number.
+ *
+ * @throws EvenkeelError INVALID_ARGUMENT unless it is a whole number of 1 to 1024.
+ */
+export function setThreads(threads: number): void {
+  checkThreads('setThreads', threads);
+  stream().setThreads(threads);
+}
+
+/** The number of threads in use. */
+export function getThreads(): number {
+  return stream().threads;
+}
+
+/** The instruction set in use: `avx512`, `avx2`, `neon` or `portable`. `EVENKEEL_ISA` forces one. */
+export function instructionSet(): string {
+  return stream().instructionSet();
+}
+
+/** Bytes and tensors that are alive. */
+export function memory(): MemoryUse {
+  return stream().memory();
+}
+
+/** Resolves when everything enqueued so far is done; rejects with the first error of an update in place. */
+export function synchronize(): Promise<void> {
+  return stream().synchronize();
+}
