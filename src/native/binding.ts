@@ -16,6 +16,23 @@ export interface Usage {
   readonly poolBytes: number;
 }
 
+/** What is done to the images of a batch. */
+export interface BatchOptions {
+  /** Taken from each stored value, by channel. */
+  readonly mean: number[];
+  /** What the rest is multiplied with, by channel. */
+  readonly scale: number[];
+  /** Zero pixels around the image before a part of its size is cut out at random; 0 for no crop. */
+  readonly cropPadding: number;
+  /** Whether half of the images are mirrored. */
+  readonly flip: boolean;
+  /** The seed of crops and flips: its lower and upper 32 bits. */
+  readonly seedLow: number;
+  readonly seedHigh: number;
+  /** The pass over the data. */
+  readonly epoch: number;
+}
+
 export interface NativeBinding {
   /** The version of the binary. */
   version(): string;
@@ -41,4 +58,23 @@ export interface NativeBinding {
   usage(stream: number): Usage | Failure;
   trim(stream: number): Failure | null;
   adjustExternalMemory(delta: number): number;
+  /** Copies a data set for the loader threads: pixels `[labels.length, height, width, channels]`. Returns its number. */
+  createDataset(
+    pixels: Uint8Array | Float32Array,
+    labels: Int32Array,
+    height: number,
+    width: number,
+    channels: number,
+  ): number | Failure;
+  /** Forgets a data set; batches under way still finish. */
+  releaseDataset(dataset: number): void;
+  /** Has the loader thread make a batch while the compute thread goes on; enqueues its images and labels. */
+  prepareBatch(
+    stream: number,
+    dataset: number,
+    imageSlot: number,
+    labelSlot: number,
+    indices: Uint32Array,
+    options: BatchOptions,
+  ): Failure | null;
 }

@@ -1,7 +1,7 @@
 import { availableParallelism, totalmem } from 'node:os';
 import { type ErrorCode, EvenkeelError } from '../errors';
 import { loadNative } from '../native';
-import type { Failure, NativeBinding } from '../native/binding';
+import type { BatchOptions, Failure, NativeBinding } from '../native/binding';
 import { bytesPerElement, type DType, dtypeCodes } from './dtype';
 
 /** Commands that are collected before they cross to the native side in one call. */
@@ -92,12 +92,6 @@ export class Stream {
     for (const [index, name] of native.operationNames().entries()) this.#operations.set(name, index);
     const constrained = process.constrainedMemory?.() ?? 0;
     this.#capacity = constrained > 0 ? Math.min(constrained, totalmem()) : totalmem();
-  }
-
-  /** The native functions and this stream's number, for calls that are not commands. Flushes what was collected before. */
-  native(): { readonly binding: NativeBinding; readonly id: number } {
-    this.flush();
-    return { binding: this.#native, id: this.#id };
   }
 
   /** A slot for a new tensor. A command that fills it must follow. */
@@ -192,6 +186,28 @@ export class Stream {
     this.#length = 0;
     this.#count = 0;
     unwrap(this.#native.submit(this.#id, this.#words, length, count));
+  }
+
+  /** Copies a data set for the loader thread and returns its number. */
+  createDataset(
+    pixels: Uint8Array | Float32Array,
+    labels: Int32Array,
+    height: number,
+    width: number,
+    channels: number,
+  ): number {
+    return unwrap(this.#native.createDataset(pixels, labels, height, width, channels));
+  }
+
+  /** Forgets a data set; batches under way still finish. */
+  releaseDataset(dataset: number): void {
+    this.#native.releaseDataset(dataset);
+  }
+
+  /** Has the loader thread fill `images` and `labels`, while the compute thread goes on. */
+  prepareBatch(dataset: number, images: Storage, labels: Storage, indices: Uint32Array, options: BatchOptions): void {
+    this.flush();
+    unwrap(this.#native.prepareBatch(this.#id, dataset, images.slot, labels.slot, indices, options));
   }
 
   upload(storage: Storage, bytes: Uint8Array): void {

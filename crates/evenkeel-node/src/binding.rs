@@ -2,8 +2,11 @@
 
 use crate::buffer::DType;
 use crate::failure::{Failure, Outcome};
+use crate::loader::{Batch, Dataset, Stored};
 use crate::operations;
 use crate::stream::{Reply, Stream};
+use evenkeel_kernels::error::check_length;
+use evenkeel_kernels::image::Augmentation;
 use napi::bindgen_prelude::{Either, Env, Object, Result, Uint8Array};
 use napi_derive::napi;
 use std::collections::HashMap;
@@ -226,4 +229,113 @@ pub fn trim(id: u32) -> Option<JsFailure> {
 #[napi(catch_unwind)]
 pub fn adjust_external_memory(env: Env, delta: i64) -> Result<i64> {
     env.adjust_external_memory(delta)
+}
+
+static DATASETS: LazyLock<Mutex<HashMap<u32, Arc<Dataset>>>> = LazyLock::new(Mutex::default);
+static NEXT_DATASET: AtomicU32 = AtomicU32::new(1);
+
+fn datasets() -> std::sync::MutexGuard<'static, HashMap<u32, Arc<Dataset>>> {
+    DATASETS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Copies a data set for the loader threads: `pixels` are `[labels.length, height, width, channels]`. Returns its number.
+#[napi(catch_unwind)]
+pub fn create_dataset(
+    pixels: Either<&[u8], &[f32]>,
+    labels: &[i32],
+    height: u32,
+    width: u32,
+    channels: u32,
+) -> Either<u32, JsFailure> {
+    let (height, width, channels) = (height as usize, width as usize, channels as usize);
+    let made = evenkeel_kernels::error::checked_product(
+        "images",
+        &[labels.len(), height, width, channels],
+    )
+    .and_then(|expected| {
+        let pixels = match pixels {
+            Either::A(bytes) => Stored::U8(bytes.to_vec()),
+            Either::B(values) => Stored::F32(values.to_vec()),
+        };
+        let actual = match &pixels {
+            Stored::U8(values) => values.len(),
+            Stored::F32(values) => values.len(),
+        };
+        check_length("pixels", actual, expected)?;
+        Ok(Dataset {
+            pixels,
+            labels: labels.to_vec(),
+            height,
+            width,
+            channels,
+        })
+    });
+    match made {
+        Ok(dataset) => {
+            let id = NEXT_DATASET.fetch_add(1, Ordering::Relaxed);
+            datasets().insert(id, Arc::new(dataset));
+            Either::A(id)
+        }
+        Err(error) => Either::B(Failure::from(error).into()),
+    }
+}
+
+/// Forgets a data set; batches under way still finish.
+#[napi(catch_unwind)]
+pub fn release_dataset(id: u32) {
+    datasets().remove(&id);
+}
+
+/// What is done to the images of a batch.
+#[napi(object)]
+pub struct BatchOptions {
+    /// Taken from each value, by channel.
+    pub mean: Vec<f64>,
+    /// What the rest is multiplied with, by channel.
+    pub scale: Vec<f64>,
+    /// Zero pixels around the image before a part of its size is cut out at random; 0 for no crop.
+    pub crop_padding: u32,
+    /// Whether half of the images are mirrored.
+    pub flip: bool,
+    /// The seed of crops and flips: its lower and upper 32 bits.
+    pub seed_low: u32,
+    /// See `seed_low`.
+    pub seed_high: u32,
+    /// The pass over the data.
+    pub epoch: u32,
+}
+
+/// Has the loader thread make the batch of the images at `indices`, while the compute thread goes on; enqueues its two tensors.
+#[napi(catch_unwind)]
+pub fn prepare_batch(
+    id: u32,
+    dataset: u32,
+    image_slot: u32,
+    label_slot: u32,
+    indices: &[u32],
+    options: BatchOptions,
+) -> Option<JsFailure> {
+    failed(stream(id).and_then(|stream| {
+        let dataset = datasets()
+            .get(&dataset)
+            .cloned()
+            .ok_or_else(|| Failure::new("DISPOSED", "this data set was released"))?;
+        let augmentation = (options.crop_padding > 0 || options.flip).then_some(Augmentation {
+            crop_padding: options.crop_padding as usize,
+            flip: options.flip,
+            seed: u64::from(options.seed_high) << 32 | u64::from(options.seed_low),
+            epoch: options.epoch,
+        });
+        let narrow = |values: Vec<f64>| values.into_iter().map(|value| value as f32).collect();
+        stream.prepare(
+            [image_slot as usize, label_slot as usize],
+            Batch {
+                dataset,
+                indices: indices.to_vec(),
+                mean: narrow(options.mean),
+                scale: narrow(options.scale),
+                augmentation,
+            },
+        )
+    }))
 }

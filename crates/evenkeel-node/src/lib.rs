@@ -8,5 +8,6 @@ mod binding;
 mod buffer;
 mod failure;
 mod heap;
+mod loader;
 mod operations;
 mod stream;

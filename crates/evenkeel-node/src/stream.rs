@@ -4,11 +4,12 @@ use crate::arguments::Arguments;
 use crate::buffer::{Buffer, DType, Pool};
 use crate::failure::{Failure, Outcome};
 use crate::heap::Heap;
+use crate::loader::{Batch, Loader};
 use crate::operations::{self, Operation};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 
 /// Commands that may wait before `submit` blocks: a loop that never awaits cannot run away from the compute thread.
 const MAX_PENDING: usize = 1 << 14;
@@ -70,6 +71,7 @@ pub struct Stream {
     queue: Sender<Job>,
     pending: Arc<Pending>,
     pool: Pool,
+    loader: OnceLock<Outcome<Loader>>,
     stopped: AtomicBool,
 }
 
@@ -91,6 +93,7 @@ impl Stream {
             queue,
             pending,
             pool,
+            loader: OnceLock::new(),
             stopped: AtomicBool::new(false),
         })
     }
@@ -122,10 +125,14 @@ impl Stream {
         self.send(Job::Fence(reply))
     }
 
-    /// Enqueues tensors that another thread is making.
-    #[allow(dead_code)]
-    pub fn receive(&self, slots: Vec<usize>, delivery: Delivery) -> Outcome {
-        self.send(Job::Receive(slots, delivery))
+    /// Has the loader thread make a batch and enqueues its two tensors, images and labels. The first call starts that thread.
+    pub fn prepare(&self, slots: [usize; 2], batch: Batch) -> Outcome {
+        let loader = self
+            .loader
+            .get_or_init(|| Loader::start(self.pool.clone()))
+            .as_ref()
+            .map_err(Failure::clone)?;
+        self.send(Job::Receive(slots.to_vec(), loader.request(batch)?))
     }
 
     /// Uses `threads` threads for what is enqueued from now on.
