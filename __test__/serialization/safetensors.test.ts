@@ -152,14 +152,22 @@ describe('damaged files', () => {
     ['overflow beside a zero', () => writeRaw({ w: entry(0, 0, [0, ...overflowing]) }, 0), /more elements/],
     ['three offsets', () => writeRaw({ w: { ...entry(0, 8), data_offsets: [0, 4, 8] } }, 8), /two whole numbers/],
     ['offsets that run backwards', () => writeRaw({ w: { ...entry(0, 8), data_offsets: [8, 0] } }, 8), /span -8 bytes/],
-    ['a size that does not fit', () => writeRaw({ w: entry(0, 8, [3]) }, 8), /span 8 bytes, and F32 of shape \[3\] takes 12/],
+    [
+      'a size that does not fit',
+      () => writeRaw({ w: entry(0, 8, [3]) }, 8),
+      /span 8 bytes, and F32 of shape \[3\] takes 12/,
+    ],
     ['an unknown key', () => writeRaw({ w: { ...entry(0, 8), extra: 1 } }, 8), /unknown key "extra"/],
     ['overlapping tensors', () => writeRaw({ a: entry(0, 8), b: entry(4, 12) }, 12), /"b".*overlap/],
     ['a hole', () => writeRaw({ a: entry(0, 8), b: entry(12, 16) }, 16), /"b".*leave a hole/],
     ['a hole at the start', () => writeRaw({ a: entry(4, 8) }, 8), /"a".*leave a hole/],
     ['data beyond the file', () => writeRaw({ a: entry(0, 8) }, 4), /"a".*reach past the end/],
     ['bytes left over', () => writeRaw({ a: entry(0, 8) }, 12), /4 bytes follow the last tensor/],
-    ['a tensor twice', () => writeRaw(null, 8, '{"w":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"w":1}'), /"w" twice/],
+    [
+      'a tensor twice',
+      () => writeRaw(null, 8, '{"w":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"w":1}'),
+      /"w" twice/,
+    ],
     ['a tensor twice, once escaped', () => writeRaw(null, 0, '{"w":1,"\\u0077":1}'), /"w" twice/],
     ['metadata of numbers', () => writeRaw({ __metadata__: { step: 1 } }, 0), /other than a string under "step"/],
     ['metadata of another kind', () => writeRaw({ __metadata__: 'x' }, 0), /not an object of strings/],
@@ -189,7 +197,9 @@ describe('damaged files', () => {
     bytes[bytes.length - 1]! ^= 0x80;
     await writeFile(file, bytes);
     const last = bytes.length;
-    await expect(readSafetensors(file)).rejects.toThrow(new RegExp(`"second": bytes ${last - 8}-${last} have checksum`));
+    await expect(readSafetensors(file)).rejects.toThrow(
+      new RegExp(`"second": bytes ${last - 8}-${last} have checksum`),
+    );
   });
 
   test('a file that is not there, and a directory', async () => {

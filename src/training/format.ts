@@ -9,9 +9,7 @@ export function formatDuration(seconds: number): string {
   const hours = Math.floor(whole / 3600);
   const minutes = Math.floor((whole % 3600) / 60);
   const twoDigits = (value: number) => String(value).padStart(2, '0');
-  return hours > 0
-    ? `${hours}:${twoDigits(minutes)}:${twoDigits(whole % 60)}`
-    : `${minutes}:${twoDigits(whole % 60)}`;
+  return hours > 0 ? `${hours}:${twoDigits(minutes)}:${twoDigits(whole % 60)}` : `${minutes}:${twoDigits(whole % 60)}`;
 }
 
 /** Thousands separated by commas: `1,234,567`. */

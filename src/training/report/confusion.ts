@@ -63,7 +63,8 @@ export function renderClassAccuracy(confusion: readonly (readonly number[])[], n
     return { name: names[label] ?? String(label), total, share: total === 0 ? 0 : (row[label] ?? 0) / total };
   });
   const shown = rows.length > CLASSES_WITH_COUNTS ? [...rows].sort((a, b) => a.share - b.share).slice(0, 25) : rows;
-  const note = shown.length < rows.length ? `<p class="note">The ${shown.length} hardest of ${rows.length} classes.</p>` : '';
+  const note =
+    shown.length < rows.length ? `<p class="note">The ${shown.length} hardest of ${rows.length} classes.</p>` : '';
   const bars = shown.map(
     ({ name, total, share }) =>
       `<tr><th scope="row">${escapeHtml(name)}</th><td class="bar"><span style="width:${(100 * share).toFixed(1)}%"></span></td><td class="number">${formatPercent(share)}</td><td class="number faint">${total}</td></tr>`,
