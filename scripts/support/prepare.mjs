@@ -3,7 +3,7 @@
 import { copyFileSync, cpSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { binaryFile, cargoLibraryFile, platforms } from './platforms.mjs';
-import { root, run, runOrFail, SetupError, say } from './run.mjs';
+import { npm, root, run, runOrFail, SetupError, say } from './run.mjs';
 import { filesBelow, fingerprint, isFresh, markFresh } from './stamp.mjs';
 
 const nativeSources = ['Cargo.toml', 'Cargo.lock', '.cargo', 'crates'];
@@ -13,9 +13,8 @@ const typescriptSources = ['package-lock.json', 'tsconfig.json', 'tsconfig.build
 export function ensureDependencies() {
   if (!dependenciesAreInstalled()) {
     say('Installing development dependencies (npm ci) ...');
-    const npm = process.platform === 'win32' ? 'npm.cmd' : 'npm';
     runOrFail(
-      npm,
+      npm(),
       ['ci', '--no-audit', '--no-fund', '--loglevel=error'],
       '`npm ci` failed (see above): check the network connection and the registry (`npm config get registry`), then run this again.',
     );
@@ -38,13 +37,18 @@ function dependenciesAreInstalled() {
 /** Builds src/native/evenkeel.<platform>.node with cargo unless it was built from these sources. */
 export function ensureNative() {
   const hash = fingerprint(filesBelow(nativeSources, ['tests', 'benches', 'target']));
-  const host = join(root, 'target', 'evenkeel', 'host');
-  const target = existsSync(host) ? readFileSync(host, 'utf8') : undefined;
+  const target = hostTarget();
   if (target !== undefined && isFresh('native', hash, [nativeModule(target)])) {
     return;
   }
   buildNative(requireRust());
   markFresh('native', hash);
+}
+
+/** The Rust target that the native module was built for, or undefined before the first build. */
+export function hostTarget() {
+  const host = join(root, 'target', 'evenkeel', 'host');
+  return existsSync(host) ? readFileSync(host, 'utf8') : undefined;
 }
 
 /** The path of the native module in a clone. */

@@ -1,13 +1,21 @@
 // Running commands and saying what happens: shared by the scripts of this folder. Plain Node, no dependencies, because
 // these scripts run before anything is installed.
 import { spawnSync } from 'node:child_process';
-import { dirname, join } from 'node:path';
+import { existsSync } from 'node:fs';
+import { delimiter, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 /** The folder of the clone. */
 export const root = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
 
 const onWindows = process.platform === 'win32';
+
+/** The npm command by its full path, for where PATH is changed. */
+export function npm() {
+  const name = onWindows ? 'npm.cmd' : 'npm';
+  const folder = (process.env.PATH ?? '').split(delimiter).find((entry) => existsSync(join(entry, name)));
+  return folder === undefined ? name : join(folder, name);
+}
 
 /** Thrown for something the user has to mend; the message is one sentence that says what and how. */
 export class SetupError extends Error {}
