@@ -6,7 +6,7 @@ let binding: NativeBinding | undefined;
 /**
  * The native module, loaded on the first call.
  *
- * @throws an `Error` with code `NATIVE_UNAVAILABLE` that says what to do when it cannot be loaded.
+ * @throws an `EvenkeelError` with code `NATIVE_UNAVAILABLE` that says what to do when it cannot be loaded.
  */
 export function loadNative(): NativeBinding {
   binding ??= loadNativeModule(currentHost()) as NativeBinding;

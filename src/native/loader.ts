@@ -8,6 +8,7 @@
 
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { EvenkeelError } from '../errors';
 
 /** What every build of the native module exports, whatever else it does. */
 interface Versioned {
@@ -75,7 +76,7 @@ function detectLibc(): 'gnu' | 'musl' {
 /**
  * Loads the native module for `host`.
  *
- * @throws an `Error` with code `NATIVE_UNAVAILABLE` that says what was tried, what went wrong, and what to do about it.
+ * @throws an `EvenkeelError` with code `NATIVE_UNAVAILABLE` that says what was tried, what went wrong, and what to do about it.
  */
 export function loadNativeModule(host: Host): unknown {
   const base = PLATFORMS.get(`${host.platform} ${host.arch}`);
@@ -137,11 +138,11 @@ function firstLine(error: unknown): string {
   return message.split('\n', 1)[0] ?? message;
 }
 
-function failure(problem: string, advice: string[], cause?: unknown): Error {
+function failure(problem: string, advice: string[], cause?: unknown): EvenkeelError {
   const message = [
     `Evenkeel could not load its native module: ${problem} (Node.js ${process.version}).`,
     'Possible solutions:',
     ...advice.map((line) => `  - ${line}`),
   ].join('\n');
-  return Object.assign(new Error(message, { cause }), { code: 'NATIVE_UNAVAILABLE' });
+  return new EvenkeelError('NATIVE_UNAVAILABLE', message, { cause });
 }

@@ -1,0 +1,51 @@
+/** What {@link measure} found, in milliseconds for one call. */
+export interface Measurement {
+  readonly name: string;
+  readonly median: number;
+  readonly fastest: number;
+  /** How often the function was called after the warm-up. */
+  readonly calls: number;
+}
+
+export interface MeasureOptions {
+  /** How long to go on calling, in seconds. @defaultValue 2 */
+  readonly seconds?: number;
+  /** Calls before the clock counts. @defaultValue 2 */
+  readonly warmup?: number;
+}
+
+/**
+ * Times `call` until the time is up, at least three times. `call` must wait for its results (`await tensor.data()`): operations
+ * only enqueue work, so a call that does not wait measures nothing.
+ */
+export async function measure(
+  name: string,
+  call: () => Promise<unknown>,
+  { seconds = 2, warmup = 2 }: MeasureOptions = {},
+): Promise<Measurement> {
+  for (let index = 0; index < warmup; index++) {
+    await call();
+  }
+  const times: number[] = [];
+  const end = performance.now() + seconds * 1000;
+  while (times.length < 3 || performance.now() < end) {
+    const start = performance.now();
+    await call();
+    times.push(performance.now() - start);
+  }
+  times.sort((a, b) => a - b);
+  return { name, median: times[times.length >> 1]!, fastest: times[0]!, calls: times.length };
+}
+
+/** Prints measurements as a table. */
+export function print(measurements: readonly Measurement[]): void {
+  const width = Math.max(4, ...measurements.map(({ name }) => name.length));
+  console.log(
+    `${'name'.padEnd(width)}  ${'median ms'.padStart(10)}  ${'fastest ms'.padStart(10)}  ${'calls'.padStart(6)}`,
+  );
+  for (const { name, median, fastest, calls } of measurements) {
+    console.log(
+      `${name.padEnd(width)}  ${median.toFixed(3).padStart(10)}  ${fastest.toFixed(3).padStart(10)}  ${String(calls).padStart(6)}`,
+    );
+  }
+}
