@@ -205,9 +205,11 @@ impl<T: Copy + Into<f32>> SimdOp for OneImage<'_, T> {
                 let (inside, black_left) = rest.split_at_mut(source.len());
                 fill_black(black_right, mean, scale);
                 fill_black(black_left, mean, scale);
-                let mirrored = inside.chunks_exact_mut(channels).rev();
-                for (pixel, source) in mirrored.zip(source.chunks_exact(channels)) {
-                    normalize(pixel, source, mean, scale);
+                // The channel counts of grey and colour images as constants: loops of that length unroll.
+                match channels {
+                    1 => normalize_mirrored(inside, source, mean, scale, 1),
+                    3 => normalize_mirrored(inside, source, mean, scale, 3),
+                    channels => normalize_mirrored(inside, source, mean, scale, channels),
                 }
             } else {
                 let (black_left, rest) = row.split_at_mut(first * channels);
@@ -225,6 +227,23 @@ impl<T: Copy + Into<f32>> SimdOp for OneImage<'_, T> {
 fn normalize<T: Copy + Into<f32>>(output: &mut [f32], source: &[T], mean: &[f32], scale: &[f32]) {
     for (((output, &value), mean), scale) in output.iter_mut().zip(source).zip(mean).zip(scale) {
         *output = (value.into() - mean) * scale;
+    }
+}
+
+/// The same with the pixels in reverse order.
+#[inline(always)]
+fn normalize_mirrored<T: Copy + Into<f32>>(
+    output: &mut [f32],
+    source: &[T],
+    mean: &[f32],
+    scale: &[f32],
+    channels: usize,
+) {
+    let mirrored = output.chunks_exact_mut(channels).rev();
+    for (pixel, source) in mirrored.zip(source.chunks_exact(channels)) {
+        for channel in 0..channels {
+            pixel[channel] = (source[channel].into() - mean[channel]) * scale[channel];
+        }
     }
 }
 

@@ -166,8 +166,9 @@ struct Backward<'a> {
 impl SimdOp for Backward<'_> {
     type Output = ();
 
+    /// The inner loop is left to the compiler, which vectorizes it for the level it is inlined into.
     #[inline(always)]
-    fn call<S: Simd>(self, s: S) {
+    fn call<S: Simd>(self, _: S) {
         let plan = self.plan;
         let channels = plan.channels;
         for (row, gradient_row) in self
@@ -180,23 +181,18 @@ impl SimdOp for Backward<'_> {
                 (self.first_row + row) % plan.vertical.length,
             );
             let image = &self.output_gradient[image * plan.output_image..][..plan.output_image];
-            for (x, pixel) in gradient_row.chunks_exact_mut(channels).enumerate() {
-                for channel in (0..channels).step_by(S::LANES) {
-                    let lanes = S::LANES.min(channels - channel);
-                    let mut sum = s.zero();
-                    for output_y in plan.vertical.covering(y) {
-                        for output_x in plan.horizontal.covering(x) {
-                            let positions =
-                                divisor(plan, self.count_include_padding, output_y, output_x);
-                            let offset =
-                                (output_y * plan.horizontal.output + output_x) * channels + channel;
-                            // SAFETY: the position is one of the output image, and `lanes` channels follow in its pixel.
-                            let gradient = unsafe { load(s, image.as_ptr().add(offset), lanes) };
-                            sum = s.fma(gradient, s.splat(1.0 / positions as f32), sum);
+            gradient_row.fill(0.0);
+            for output_y in plan.vertical.covering(y) {
+                for (x, pixel) in gradient_row.chunks_exact_mut(channels).enumerate() {
+                    for output_x in plan.horizontal.covering(x) {
+                        let positions =
+                            divisor(plan, self.count_include_padding, output_y, output_x);
+                        let scale = 1.0 / positions as f32;
+                        let offset = (output_y * plan.horizontal.output + output_x) * channels;
+                        for (sum, gradient) in pixel.iter_mut().zip(&image[offset..][..channels]) {
+                            *sum += gradient * scale;
                         }
                     }
-                    // SAFETY: `lanes` channels of the pixel follow from `channel` on.
-                    unsafe { s.store_partial(sum, pixel.as_mut_ptr().add(channel), lanes) };
                 }
             }
         }

@@ -116,7 +116,8 @@ impl SimdOp for Forward<'_> {
                         for (index, value) in
                             indices[channel..channel + lanes].iter_mut().zip(buffer)
                         {
-                            *index = value as u8;
+                            // SAFETY: a tap is an integer below MAX_WINDOW.
+                            *index = unsafe { value.to_int_unchecked::<i32>() } as u8;
                         }
                     }
                     channel += lanes;
