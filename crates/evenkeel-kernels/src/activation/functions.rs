@@ -155,7 +155,7 @@ fn normal_distribution<S: Simd>(simd: S, x: S::F32) -> S::F32 {
 pub struct GeluTanh;
 
 /// `2 * sqrt(2 / pi)`.
-const GELU_SCALE: f32 = 1.595_769_1;
+const GELU_SCALE: f32 = 1.595_769;
 const GELU_CUBIC: f32 = 0.044_715;
 
 impl ActivationFunction for GeluTanh {
