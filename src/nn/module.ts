@@ -1,0 +1,289 @@
+import { inspect } from 'node:util';
+import { keep, scope, Tensor } from '../tensor';
+import { Parameter } from './parameter';
+import type { StateSource } from './state';
+import { checkState, writeState } from './state';
+
+export { Parameter } from './parameter';
+export type { StateArray, StateSource, StateValue } from './state';
+
+/** A module of any input and output, for code that only walks the tree. */
+export type AnyModule = Module<never, unknown>;
+
+/**
+ * Called after a module's `forward`, inside the scope of the call: the tensors may be read, but must not be held longer
+ * without `keep`.
+ */
+export type CallListener = (module: AnyModule, input: unknown, output: unknown) => void;
+
+/** What {@link Module.loadStateDict} did not find a partner for. Both are empty after a strict load. */
+export interface StateDifference {
+  /** Names the model has and the state lacks. */
+  readonly missing: readonly string[];
+  /** Names the state has and the model lacks. */
+  readonly unexpected: readonly string[];
+}
+
+type Part =
+  | { readonly kind: 'parameter'; readonly name: string; readonly value: Parameter }
+  | { readonly kind: 'buffer'; readonly name: string; readonly value: Tensor }
+  | { readonly kind: 'module'; readonly name: string; readonly value: AnyModule };
+
+/**
+ * The base of every layer, model and loss: a tree of parameters, buffers and modules with a `forward`.
+ *
+ * A module's parts are found by looking at its properties, in the order in which the class declares them: {@link Parameter}s,
+ * buffers announced with {@link Module.buffer}, modules, and arrays of these. Names are the property path, joined by dots:
+ * `blocks.0.conv1.weight`. A part reached on two ways (shared weights) is reported once, under its first name.
+ *
+ * @typeParam Input - What `forward` takes; mostly one tensor.
+ * @typeParam Output - What `forward` returns; mostly one tensor.
+ */
+export abstract class Module<Input = Tensor, Output = Tensor> {
+  /** Whether the module is in training mode. Set it for a whole tree with {@link Module.train} and {@link Module.eval}. */
+  training = true;
+
+  readonly #bufferNames = new Set<string>();
+  readonly #listeners = new Set<CallListener>();
+
+  /** Computes the output. Write this in a subclass; use {@link Module.call} to run it. */
+  abstract forward(input: Input): Output;
+
+  /**
+   * Runs `forward` in a scope: every tensor made inside that is neither returned nor needed by the backward pass is freed
+   * when the call ends.
+   */
+  call(input: Input): Output {
+    return scope(() => {
+      const output = this.forward(input);
+      for (const listener of this.#listeners) listener(this as AnyModule, input, output);
+      return output;
+    });
+  }
+
+  /**
+   * Lets `listener` see every later {@link Module.call} of this module (not of its children). Returns the function that
+   * takes it away again.
+   */
+  onCall(listener: CallListener): () => void {
+    this.#listeners.add(listener);
+    return () => {
+      this.#listeners.delete(listener);
+    };
+  }
+
+  /** Trainable parameters of the whole tree, in definition order. */
+  parameters(): Parameter[] {
+    return this.namedParameters().map(([, parameter]) => parameter);
+  }
+
+  /** Trainable parameters of the whole tree with their dotted names, in definition order. */
+  namedParameters(): [string, Parameter][] {
+    return collect(this as AnyModule, ['parameter']) as [string, Parameter][];
+  }
+
+  /** Buffers of the whole tree (state that is saved but not trained, such as running statistics), in definition order. */
+  buffers(): Tensor[] {
+    return this.namedBuffers().map(([, buffer]) => buffer);
+  }
+
+  /** Buffers of the whole tree with their dotted names, in definition order. */
+  namedBuffers(): [string, Tensor][] {
+    return collect(this as AnyModule, ['buffer']);
+  }
+
+  /** This module and every module below it, parents first. */
+  modules(): AnyModule[] {
+    return this.namedModules().map(([, module]) => module);
+  }
+
+  /** This module (named `''`) and every module below it with their dotted names, parents first. */
+  namedModules(): [string, AnyModule][] {
+    const found: [string, AnyModule][] = [];
+    visitModules(this as AnyModule, '', new Set(), (name, module) => found.push([name, module]));
+    return found;
+  }
+
+  /** The modules directly below this one. */
+  children(): AnyModule[] {
+    return this.namedChildren().map(([, module]) => module);
+  }
+
+  /** The modules directly below this one with their names. */
+  namedChildren(): [string, AnyModule][] {
+    const found: [string, AnyModule][] = [];
+    for (const part of partsOf(this as AnyModule)) if (part.kind === 'module') found.push([part.name, part.value]);
+    return found;
+  }
+
+  /**
+   * Puts the whole tree into training mode (the default) or, with `false`, into evaluation mode: batch statistics give way to
+   * running statistics and dropout stops. Returns the module.
+   */
+  train(mode = true): this {
+    for (const module of this.modules()) module.training = mode;
+    return this;
+  }
+
+  /** Puts the whole tree into evaluation mode: `train(false)`. Returns the module. */
+  eval(): this {
+    return this.train(false);
+  }
+
+  /**
+   * Every parameter and buffer by its dotted name, in definition order. The tensors are the live ones, not copies: read them
+   * (or save them) before the next training step, and do not dispose of them.
+   */
+  stateDict(): Map<string, Tensor> {
+    return new Map(collect(this as AnyModule, ['parameter', 'buffer']));
+  }
+
+  /**
+   * Overwrites parameters and buffers in place with the values of `state`: tensors, or arrays with a shape. Everything is
+   * checked before anything is written, so a failed load leaves the model as it was.
+   *
+   * @param state - Values by dotted name, as {@link Module.stateDict} returns them or a checkpoint holds them.
+   * @param options - `strict` (default `true`): whether missing and unexpected names are errors.
+   * @returns The names without a partner; empty lists after a strict load.
+   * @throws EvenkeelError `SHAPE_MISMATCH` or `DTYPE_MISMATCH` when a value does not fit its tensor, `INVALID_ARGUMENT` when
+   * `strict` and names are missing or unexpected. The message lists every offending name.
+   */
+  loadStateDict(state: StateSource, options: { readonly strict?: boolean } = {}): StateDifference {
+    const own = this.stateDict();
+    const difference = checkState(this.constructor.name, own, state, options.strict ?? true);
+    for (const [name, tensor] of own) {
+      const value = state.get(name);
+      if (value !== undefined) writeState(tensor, value);
+    }
+    return difference;
+  }
+
+  /** Frees the gradients of all parameters. */
+  zeroGrad(): void {
+    for (const parameter of this.parameters()) {
+      parameter.grad?.dispose();
+      parameter.grad = undefined;
+    }
+  }
+
+  /** Marks all parameters of the tree as trained (`true`) or frozen (`false`). Returns the module. */
+  setRequiresGrad(requiresGrad: boolean): this {
+    for (const parameter of this.parameters()) parameter.requiresGrad = requiresGrad;
+    return this;
+  }
+
+  /** Number of trainable values in the whole tree. */
+  parameterCount(): number {
+    return this.parameters().reduce((sum, parameter) => sum + parameter.size, 0);
+  }
+
+  /**
+   * Multiply-adds of this module's own arithmetic for one call, without its children's. Only layers with weights count
+   * (convolution, linear), as is customary; everything else is 0.
+   */
+  multiplyAdds(_input: unknown, _output: unknown): number {
+    return 0;
+  }
+
+  /** Frees all parameters, gradients and buffers of the tree. The module cannot be used afterwards. */
+  dispose(): void {
+    this.zeroGrad();
+    for (const tensor of this.stateDict().values()) tensor.dispose();
+  }
+
+  /** Same as {@link Module.dispose}, for `using`. */
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+
+  /** What {@link Module.toString} shows between the parentheses of a leaf; layers override it with their options. */
+  describe(): string {
+    return '';
+  }
+
+  /** The tree of modules with their options, one line each. */
+  toString(): string {
+    return drawTree(this as AnyModule);
+  }
+
+  /** `console.log(model)` shows the tree of {@link Module.toString}. */
+  [inspect.custom](): string {
+    return this.toString();
+  }
+
+  /**
+   * The named parts of this module, in order. {@link Sequential} overrides it to name its layers by position; everything else
+   * keeps the properties.
+   */
+  parts(): Iterable<readonly [name: string, value: unknown]> {
+    return Object.entries(this);
+  }
+
+  /**
+   * Announces the property `name` as a buffer: state that is saved with the parameters but not trained. To be used in a
+   * constructor: `this.runningMean = this.buffer('runningMean', zeros([channels]))`. It outlives every scope.
+   */
+  protected buffer(name: string, tensor: Tensor): Tensor {
+    this.#bufferNames.add(name);
+    return keep(tensor);
+  }
+
+  /** @internal */
+  static bufferNamesOf(module: AnyModule): ReadonlySet<string> {
+    return module.#bufferNames;
+  }
+}
+
+function join(prefix: string, name: string): string {
+  return prefix === '' ? name : `${prefix}.${name}`;
+}
+
+function* partsOf(module: AnyModule): Generator<Part> {
+  const buffers = Module.bufferNamesOf(module);
+  for (const [name, value] of module.parts()) yield* partsOfValue(name, value, buffers.has(name));
+}
+
+function* partsOfValue(name: string, value: unknown, isBuffer: boolean): Generator<Part> {
+  if (value instanceof Parameter) yield { kind: 'parameter', name, value };
+  else if (value instanceof Tensor) {
+    if (isBuffer) yield { kind: 'buffer', name, value };
+  } else if (value instanceof Module) yield { kind: 'module', name, value: value as AnyModule };
+  else if (Array.isArray(value)) {
+    for (const [index, element] of value.entries()) yield* partsOfValue(`${name}.${index}`, element, isBuffer);
+  }
+}
+
+function visitModules(
+  module: AnyModule,
+  name: string,
+  seen: Set<AnyModule>,
+  visit: (name: string, module: AnyModule) => void,
+): void {
+  if (seen.has(module)) return;
+  seen.add(module);
+  visit(name, module);
+  for (const part of partsOf(module)) {
+    if (part.kind === 'module') visitModules(part.value, join(name, part.name), seen, visit);
+  }
+}
+
+function collect(root: AnyModule, kinds: readonly ('parameter' | 'buffer')[]): [string, Tensor][] {
+  const found: [string, Tensor][] = [];
+  const seen = new Set<Tensor>();
+  visitModules(root, '', new Set(), (name, module) => {
+    for (const part of partsOf(module)) {
+      if (part.kind === 'module' || !kinds.includes(part.kind) || seen.has(part.value)) continue;
+      seen.add(part.value);
+      found.push([join(name, part.name), part.value]);
+    }
+  });
+  return found;
+}
+
+function drawTree(module: AnyModule): string {
+  const children = module.namedChildren();
+  const title = `${module.constructor.name}(${module.describe()})`;
+  if (children.length === 0) return title;
+  const lines = children.map(([name, child]) => `  (${name}): ${drawTree(child).replaceAll('\n', '\n  ')}`);
+  return [title.slice(0, -1), ...lines, ')'].join('\n');
+}
