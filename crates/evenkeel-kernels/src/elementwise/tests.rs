@@ -316,8 +316,8 @@ const UNARY: [UnaryOperation; 12] = [
     UnaryOperation::PowerScalar(2.0),
     UnaryOperation::PowerScalar(3.0),
     UnaryOperation::Clamp {
-        min: -1.0,
-        max: 2.0,
+        min: -1.001,
+        max: 2.001,
     },
 ];
 
