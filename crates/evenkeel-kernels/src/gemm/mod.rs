@@ -1,1 +1,34 @@
-//! Matrix products: packed GEMM from register tiles.
+//! Matrix products from register tiles, for row-major matrices.
+//!
+//! Two micro-kernels do all the arithmetic, here and in [`crate::conv`]: [`rows`] multiplies rows that lie anywhere with a
+//! packed matrix, and [`columns`] sums outer products. They are written once over [`crate::isa::Simd`] and choose
+//! their tile by the number of registers.
+
+pub(crate) mod columns;
+pub(crate) mod panels;
+pub(crate) mod rows;
+pub(crate) mod scratch;
+pub(crate) mod target;
+
+mod linear;
+mod product;
+#[cfg(test)]
+mod tests;
+
+pub use linear::{linear_backward_input, linear_backward_weights, linear_forward};
+pub use product::matmul;
+
+use crate::isa::{Simd, SimdOp, dispatch};
+
+/// The f32 lanes of the vectors in use.
+pub(crate) fn lanes() -> usize {
+    struct Lanes;
+    impl SimdOp for Lanes {
+        type Output = usize;
+        #[inline(always)]
+        fn call<S: Simd>(self, _: S) -> usize {
+            S::LANES
+        }
+    }
+    dispatch(Lanes)
+}

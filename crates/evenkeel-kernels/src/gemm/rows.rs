@@ -1,0 +1,251 @@
+//! The product of rows that lie anywhere with a packed matrix: the inner loop of forward convolution, of the gradient of its
+//! input, and of `A·B`.
+//!
+//! A row of the left-hand matrix is a pointer, and its elements are a few *runs* of consecutive floats at the same distances
+//! from it. So an image in NHWC is read where it lies: the rows of the matrix are the output's pixels, and the runs are
+//! the kernel's rows (kernel width × channels consecutive floats), with no im2col.
+
+use super::panels::{Panel, Panels};
+use super::target::Target;
+use crate::isa::{Simd, SimdOp};
+use std::ops::Range;
+
+/// Consecutive elements of every left-hand row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Run {
+    /// Distance of the first from the row's pointer.
+    pub offset: usize,
+    /// How many.
+    pub length: usize,
+}
+
+/// `C[row] = start + Σ_runs A[row]·B` for all rows and a range of B's panels.
+pub(crate) struct RowProduct<'a> {
+    /// Where the left-hand rows lie.
+    pub a: &'a [f32],
+    /// The first element of each row in `a`.
+    pub a_offsets: &'a [usize],
+    /// The elements of a row.
+    pub runs: &'a [Run],
+    /// The packed right-hand matrix, or a part of it that begins with the range's first panel.
+    pub b: &'a [f32],
+    /// How it was cut.
+    pub panels: Panels,
+    /// Which panels to use.
+    pub range: Range<usize>,
+    /// The output.
+    pub c: Target<'a>,
+    /// The first element of each output row in `c`; as many as `a_offsets`.
+    pub c_offsets: &'a [usize],
+    /// Added to every row: one value per column.
+    pub bias: Option<&'a [f32]>,
+    /// Adds to what `c` holds (instead of the bias).
+    pub accumulate: bool,
+}
+
+/// Depth (elements of a row times columns of a panel) that stays in the second-level cache beside the rows.
+const PANEL_ELEMENTS: usize = 64 * 1024;
+
+impl RowProduct<'_> {
+    fn check(&self, lanes: usize) {
+        assert_eq!(
+            lanes,
+            self.panels.lanes(),
+            "the instruction set changed during a call"
+        );
+        assert_eq!(self.a_offsets.len(), self.c_offsets.len());
+        assert!(self.range.end <= self.panels.count());
+        let reach = self.runs.iter().map(|run| run.offset + run.length).max();
+        if let (Some(reach), Some(last)) = (reach, self.a_offsets.iter().max()) {
+            assert!(last + reach <= self.a.len());
+        }
+        if let Some(last) = self.c_offsets.iter().max() {
+            assert!(last + self.panels.columns() <= self.c.length());
+        }
+        let depth: usize = self.runs.iter().map(|run| run.length).sum();
+        if let (Some(first), Some(last)) = (self.range.clone().next(), self.range.clone().last()) {
+            let last = self.panels.panel(last);
+            let width = last.start + last.width - self.panels.panel(first).start;
+            assert!(depth * width <= self.b.len());
+        }
+        if let Some(bias) = self.bias {
+            assert_eq!(bias.len(), self.panels.columns());
+        }
+    }
+
+    #[inline(always)]
+    fn panel<S: Simd, const FULL: usize, const HALF: usize, const NV: usize>(
+        &self,
+        s: S,
+        panel: Panel,
+        b: &[f32],
+    ) {
+        // Runs are taken in blocks, so that the panel's part for one block stays in the second-level cache for all rows.
+        let (mut first, mut depth) = (0, 0);
+        loop {
+            let mut block = 0;
+            let mut next = first;
+            while next < self.runs.len()
+                && (block == 0 || (block + self.runs[next].length) * panel.width <= PANEL_ELEMENTS)
+            {
+                block += self.runs[next].length;
+                next += 1;
+            }
+            let runs = &self.runs[first..next];
+            let b = &b[depth * panel.width..(depth + block) * panel.width];
+            let accumulate = self.accumulate || first > 0;
+            let bias = self
+                .bias
+                .filter(|_| !accumulate)
+                .map(|bias| &bias[panel.start..panel.start + panel.columns]);
+            let rows = self.a_offsets.len();
+            let mut row = 0;
+            while row < rows {
+                let left = rows - row;
+                // SAFETY: `check` has compared every offset with the slices' lengths; `left` rows exist from `row` on.
+                unsafe {
+                    if left > HALF {
+                        self.tile::<S, FULL, NV>(s, panel, row, left, runs, b, bias, accumulate);
+                        row += FULL;
+                    } else {
+                        self.tile::<S, HALF, NV>(s, panel, row, left, runs, b, bias, accumulate);
+                        row += HALF;
+                    }
+                }
+            }
+            depth += block;
+            first = next;
+            if first == self.runs.len() {
+                break;
+            }
+        }
+    }
+
+    /// `MR` rows by `NV` vectors, kept in registers through all runs.
+    ///
+    /// # Safety
+    /// `check` must have passed, `left > 0` rows must exist from `row` on, and `b` must hold the runs' lengths times the
+    /// panel's width.
+    #[inline(always)]
+    unsafe fn tile<S: Simd, const MR: usize, const NV: usize>(
+        &self,
+        s: S,
+        panel: Panel,
+        row: usize,
+        left: usize,
+        runs: &[Run],
+        b: &[f32],
+        bias: Option<&[f32]>,
+        accumulate: bool,
+    ) {
+        let rows = left.min(MR);
+        let tail = panel.columns - (NV - 1) * S::LANES;
+        // A tile that is not full computes its last row several times and stores it once.
+        let at: [usize; MR] = std::array::from_fn(|i| row + i.min(rows - 1));
+        // SAFETY: offsets lie inside `a` and `c` (`check`), at columns that the panel has; loads from `a` add at most the
+        // reach of the runs; `b` is read once through, width floats for each element of the runs.
+        unsafe {
+            let a: [*const f32; MR] =
+                std::array::from_fn(|i| self.a.as_ptr().add(*self.a_offsets.get_unchecked(at[i])));
+            let c: [*mut f32; MR] = std::array::from_fn(|i| {
+                self.c
+                    .pointer()
+                    .add(*self.c_offsets.get_unchecked(at[i]) + panel.start)
+            });
+            let mut sums = [[s.zero(); NV]; MR];
+            if accumulate {
+                for i in 0..MR {
+                    for j in 0..NV {
+                        let p = c[i].add(j * S::LANES);
+                        sums[i][j] = if j + 1 < NV {
+                            s.load(p)
+                        } else {
+                            s.load_partial(p, tail)
+                        };
+                    }
+                }
+            } else if let Some(bias) = bias {
+                for j in 0..NV {
+                    let p = bias.as_ptr().add(j * S::LANES);
+                    let v = if j + 1 < NV {
+                        s.load(p)
+                    } else {
+                        s.load_partial(p, tail)
+                    };
+                    for i in 0..MR {
+                        sums[i][j] = v;
+                    }
+                }
+            }
+            let mut b = b.as_ptr();
+            for run in runs {
+                let end = run.offset + run.length;
+                let mut index = run.offset;
+                while index < end {
+                    let mut vectors = [s.zero(); NV];
+                    for j in 0..NV {
+                        vectors[j] = s.load(b.add(j * S::LANES));
+                    }
+                    for i in 0..MR {
+                        let x = s.splat(*a[i].add(index));
+                        for j in 0..NV {
+                            sums[i][j] = s.fma(x, vectors[j], sums[i][j]);
+                        }
+                    }
+                    b = b.add(NV * S::LANES);
+                    index += 1;
+                }
+            }
+            if rows == MR && tail == S::LANES {
+                for i in 0..MR {
+                    for j in 0..NV {
+                        s.store(sums[i][j], c[i].add(j * S::LANES));
+                    }
+                }
+            } else {
+                for i in 0..MR {
+                    if i < rows {
+                        for j in 0..NV {
+                            let p = c[i].add(j * S::LANES);
+                            if j + 1 < NV {
+                                s.store(sums[i][j], p);
+                            } else {
+                                s.store_partial(sums[i][j], p, tail);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl SimdOp for RowProduct<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call<S: Simd>(self, s: S) {
+        self.check(S::LANES);
+        let depth: usize = self.runs.iter().map(|run| run.length).sum();
+        let mut b = self.b;
+        for index in self.range.clone() {
+            let panel = self.panels.panel(index);
+            let (this, rest) = b.split_at(depth * panel.width);
+            b = rest;
+            // Tiles that fill the registers: 24 of 32 sums, or 12 of 16 (at least eight, to hide the latency of an addition).
+            if S::REGISTERS >= 32 {
+                match panel.vectors {
+                    1 => self.panel::<S, 12, 6, 1>(s, panel, this),
+                    2 => self.panel::<S, 12, 6, 2>(s, panel, this),
+                    _ => self.panel::<S, 8, 4, 3>(s, panel, this),
+                }
+            } else {
+                match panel.vectors {
+                    1 => self.panel::<S, 8, 4, 1>(s, panel, this),
+                    2 => self.panel::<S, 6, 3, 2>(s, panel, this),
+                    _ => self.panel::<S, 4, 2, 3>(s, panel, this),
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! Products against ndarray's, for every transposition and many sizes.
+
+use super::*;
+use ndarray::Array2;
+
+fn values(count: usize, seed: u64) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    (0..count)
+        .map(|_| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+        })
+        .collect()
+}
+
+fn close(actual: &[f32], expected: impl Iterator<Item = f64>, what: &str) {
+    let expected: Vec<f64> = expected.collect();
+    let scale = expected.iter().fold(1e-30f64, |m, x| m.max(x.abs()));
+    assert_eq!(actual.len(), expected.len());
+    for (index, (&x, &y)) in actual.iter().zip(&expected).enumerate() {
+        assert!(
+            (f64::from(x) - y).abs() <= 2e-6 * scale,
+            "{what}: element {index} is {x}, expected {y}"
+        );
+    }
+}
+
+fn check(m: usize, n: usize, k: usize) {
+    let a = Array2::from_shape_vec((m, k), values(m * k, 1)).unwrap();
+    let b = Array2::from_shape_vec((k, n), values(k * n, 2)).unwrap();
+    let start = values(m * n, 3);
+    let exact = a.mapv(f64::from).dot(&b.mapv(f64::from));
+    let (at, bt): (Vec<f32>, Vec<f32>) = (
+        a.t().iter().copied().collect(),
+        b.t().iter().copied().collect(),
+    );
+    let (a, b) = (a.into_raw_vec_and_offset().0, b.into_raw_vec_and_offset().0);
+    for (transpose_a, transpose_b) in [(false, false), (false, true), (true, false), (true, true)] {
+        for accumulate in [false, true] {
+            let mut c = if accumulate {
+                start.clone()
+            } else {
+                vec![f32::NAN; m * n]
+            };
+            matmul(
+                m,
+                n,
+                k,
+                if transpose_a { &at } else { &a },
+                transpose_a,
+                if transpose_b { &bt } else { &b },
+                transpose_b,
+                accumulate,
+                &mut c,
+            )
+            .unwrap();
+            let expected = exact
+                .iter()
+                .zip(&start)
+                .map(|(&x, &s)| if accumulate { x + f64::from(s) } else { x });
+            close(&c, expected, &format!("{m}x{n}x{k} {transpose_a} {transpose_b}"));
+        }
+    }
+}
+
+#[test]
+fn products_match_ndarray() {
+    for n in [0, 1, 3, 7, 15, 16, 17, 33, 47, 48, 49, 63, 64, 65, 100] {
+        check(13, n, 9);
+    }
+    for m in [0, 1, 2, 5, 6, 7, 11, 12, 13, 23, 24, 25, 49, 241] {
+        check(m, 33, 17);
+    }
+    for k in [0, 1, 2, 15, 255, 256, 257, 600] {
+        check(19, 35, k);
+    }
+    check(300, 200, 100);
+}
+
+#[test]
+fn linear_layers_and_their_gradients() {
+    let (batch, inputs, outputs) = (5, 37, 10);
+    let x = values(batch * inputs, 1);
+    let w = values(inputs * outputs, 2);
+    let bias = values(outputs, 3);
+    let g = values(batch * outputs, 4);
+    let mut y = vec![f32::NAN; batch * outputs];
+    linear_forward(batch, inputs, outputs, &x, &w, Some(&bias), &mut y).unwrap();
+    let at = |v: &[f32], i: usize| f64::from(v[i]);
+    let expected = (0..batch * outputs).map(|i| {
+        let (r, c) = (i / outputs, i % outputs);
+        let sum: f64 = (0..inputs)
+            .map(|k| at(&x, r * inputs + k) * at(&w, k * outputs + c))
+            .sum();
+        sum + at(&bias, c)
+    });
+    close(&y, expected, "forward");
+    let mut dx = vec![f32::NAN; batch * inputs];
+    linear_backward_input(batch, inputs, outputs, &g, &w, &mut dx).unwrap();
+    let expected = (0..batch * inputs).map(|i| {
+        let (r, c) = (i / inputs, i % inputs);
+        (0..outputs)
+            .map(|k| at(&g, r * outputs + k) * at(&w, c * outputs + k))
+            .sum()
+    });
+    close(&dx, expected, "input gradient");
+    let mut dw = vec![f32::NAN; inputs * outputs];
+    linear_backward_weights(batch, inputs, outputs, &x, &g, &mut dw).unwrap();
+    let expected = (0..inputs * outputs).map(|i| {
+        let (r, c) = (i / outputs, i % outputs);
+        (0..batch)
+            .map(|k| at(&x, k * inputs + r) * at(&g, k * outputs + c))
+            .sum()
+    });
+    close(&dw, expected, "weight gradient");
+    linear_backward_weights(0, inputs, outputs, &[], &[], &mut dw).unwrap();
+    assert!(dw.iter().all(|&x| x == 0.0));
+}
+
+#[test]
+fn thread_counts_do_not_change_bits() {
+    let (m, n, k) = (301, 203, 515);
+    let (a, b) = (values(m * k, 1), values(k * n, 2));
+    for transpose_a in [false, true] {
+        let run = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new()
+                .num_threads(threads)
+                .build()
+                .unwrap();
+            let mut c = vec![0.0; m * n];
+            pool.install(|| matmul(m, n, k, &a, transpose_a, &b, true, false, &mut c))
+                .unwrap();
+            c
+        };
+        let one = run(1);
+        assert_eq!(one, run(2));
+        assert_eq!(one, run(3));
+    }
+}
+
+#[test]
+fn wrong_lengths_are_refused() {
+    let mut c = [1.0; 4];
+    assert!(matmul(2, 2, 2, &[0.0; 3], false, &[0.0; 4], false, false, &mut c).is_err());
+    assert!(matmul(2, 2, 2, &[0.0; 4], false, &[0.0; 5], false, false, &mut c).is_err());
+    assert!(matmul(usize::MAX, 2, 2, &[], false, &[0.0; 4], false, false, &mut c).is_err());
+    assert!(linear_forward(2, 2, 2, &[0.0; 4], &[0.0; 4], Some(&[0.0]), &mut c).is_err());
+    assert_eq!(c, [1.0; 4]);
+}
