@@ -1,1 +1,104 @@
-//! 2-D convolution: forward, backward to data, backward to weights.
+//! 2-D convolution for training: forward, gradient of the input, gradient of the weights, gradient of the bias.
+//!
+//! Everything is an implicit matrix product over the micro-kernels of [`crate::gemm`]; no pass builds an im2col matrix.
+//! [`window`] describes a pass as windows over a zero-padded source, [`plan`] cuts it into tasks, [`sweep`] runs forward and
+//! backward to the input, [`weights`] the gradient of the weights, [`depthwise`] the channel-by-channel case.
+
+mod bias;
+mod depthwise;
+mod geometry;
+mod plan;
+mod sweep;
+mod weights;
+mod window;
+
+pub use bias::bias_gradient;
+pub use geometry::{Conv2dGeometry, Conv2dOptions};
+
+use crate::error::{Result, check_length};
+
+/// `output = input * weight + bias`.
+///
+/// Input `[batch, height, width, inChannels]`, weight `[kernelHeight, kernelWidth, inChannels / groups, outChannels]`, bias
+/// `[outChannels]`, output `[batch, outHeight, outWidth, outChannels]`; the output is overwritten.
+///
+/// # Errors
+/// Where a length does not fit the geometry.
+pub fn conv2d_forward(
+    geometry: &Conv2dGeometry,
+    input: &[f32],
+    weight: &[f32],
+    bias: Option<&[f32]>,
+    output: &mut [f32],
+) -> Result {
+    check_length("input", input.len(), geometry.input_length())?;
+    check_length("weight", weight.len(), geometry.weight_length())?;
+    if let Some(bias) = bias {
+        check_length("bias", bias.len(), geometry.out_channels())?;
+    }
+    check_length("output", output.len(), geometry.output_length())?;
+    if geometry.is_depthwise() {
+        depthwise::forward(geometry, input, weight, bias, output);
+    } else {
+        sweep::forward(geometry, input, weight, bias, output);
+    }
+    Ok(())
+}
+
+/// Gradient of the input: `input_gradient = output_gradient * weightᵀ`, overwritten.
+///
+/// # Errors
+/// Where a length does not fit the geometry.
+pub fn conv2d_backward_data(
+    geometry: &Conv2dGeometry,
+    output_gradient: &[f32],
+    weight: &[f32],
+    input_gradient: &mut [f32],
+) -> Result {
+    check_length(
+        "output_gradient",
+        output_gradient.len(),
+        geometry.output_length(),
+    )?;
+    check_length("weight", weight.len(), geometry.weight_length())?;
+    check_length(
+        "input_gradient",
+        input_gradient.len(),
+        geometry.input_length(),
+    )?;
+    if geometry.is_depthwise() {
+        depthwise::backward_data(geometry, output_gradient, weight, input_gradient);
+    } else {
+        sweep::backward_data(geometry, output_gradient, weight, input_gradient);
+    }
+    Ok(())
+}
+
+/// Gradient of the weights, summed over the batch; overwritten. An empty batch gives zeros.
+///
+/// # Errors
+/// Where a length does not fit the geometry.
+pub fn conv2d_backward_weights(
+    geometry: &Conv2dGeometry,
+    input: &[f32],
+    output_gradient: &[f32],
+    weight_gradient: &mut [f32],
+) -> Result {
+    check_length("input", input.len(), geometry.input_length())?;
+    check_length(
+        "output_gradient",
+        output_gradient.len(),
+        geometry.output_length(),
+    )?;
+    check_length(
+        "weight_gradient",
+        weight_gradient.len(),
+        geometry.weight_length(),
+    )?;
+    if geometry.is_depthwise() {
+        depthwise::backward_weights(geometry, input, output_gradient, weight_gradient);
+    } else {
+        weights::backward_weights(geometry, input, output_gradient, weight_gradient);
+    }
+    Ok(())
+}

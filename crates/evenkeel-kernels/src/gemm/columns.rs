@@ -50,9 +50,7 @@ impl ColumnProduct<'_> {
         assert!(self.b_first + self.a_offsets.len() <= self.b_rows);
         assert!(self.b_rows * self.panels.padded_columns() <= self.b.len());
         if self.count > 0 {
-            assert!(
-                (self.count - 1) * self.c_stride + self.panels.columns() <= self.c.length()
-            );
+            assert!((self.count - 1) * self.c_stride + self.panels.columns() <= self.c.length());
         }
     }
 
@@ -119,13 +117,7 @@ impl ColumnProduct<'_> {
 
     /// Rows `rows` of C and one panel, with tiles of `MR1`, then `MR2`, `MR3` and single rows.
     #[inline(always)]
-    fn strip<
-        S: Simd,
-        const MR1: usize,
-        const MR2: usize,
-        const MR3: usize,
-        const NV: usize,
-    >(
+    fn strip<S: Simd, const MR1: usize, const MR2: usize, const MR3: usize, const NV: usize>(
         &self,
         s: S,
         panel: Panel,

@@ -19,9 +19,7 @@ thread_local! {
 
 /// Runs `body` with `length` f32, aligned to a cache line. What they hold is left over from earlier calls: write before reading.
 pub(crate) fn with_scratch<R>(length: usize, body: impl FnOnce(&mut [f32]) -> R) -> R {
-    let mut lines = LINES
-        .with_borrow_mut(|free| free.pop())
-        .unwrap_or_default();
+    let mut lines = LINES.with_borrow_mut(|free| free.pop()).unwrap_or_default();
     let needed = length.div_ceil(Line::LENGTH);
     if lines.len() < needed {
         lines.resize(needed, Line([0.0; Line::LENGTH]));

@@ -60,7 +60,11 @@ fn check(m: usize, n: usize, k: usize) {
                 .iter()
                 .zip(&start)
                 .map(|(&x, &s)| if accumulate { x + f64::from(s) } else { x });
-            close(&c, expected, &format!("{m}x{n}x{k} {transpose_a} {transpose_b}"));
+            close(
+                &c,
+                expected,
+                &format!("{m}x{n}x{k} {transpose_a} {transpose_b}"),
+            );
         }
     }
 }
@@ -145,7 +149,20 @@ fn wrong_lengths_are_refused() {
     let mut c = [1.0; 4];
     assert!(matmul(2, 2, 2, &[0.0; 3], false, &[0.0; 4], false, false, &mut c).is_err());
     assert!(matmul(2, 2, 2, &[0.0; 4], false, &[0.0; 5], false, false, &mut c).is_err());
-    assert!(matmul(usize::MAX, 2, 2, &[], false, &[0.0; 4], false, false, &mut c).is_err());
+    assert!(
+        matmul(
+            usize::MAX,
+            2,
+            2,
+            &[],
+            false,
+            &[0.0; 4],
+            false,
+            false,
+            &mut c
+        )
+        .is_err()
+    );
     assert!(linear_forward(2, 2, 2, &[0.0; 4], &[0.0; 4], Some(&[0.0]), &mut c).is_err());
     assert_eq!(c, [1.0; 4]);
 }

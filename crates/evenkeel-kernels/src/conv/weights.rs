@@ -1,0 +1,163 @@
+//! Gradient of the weights: a sum over pixels of outer products of the window and the output's gradient.
+
+use super::geometry::Conv2dGeometry;
+use super::plan;
+use super::sweep::with_source;
+use super::window::{Views, source_offsets};
+use crate::gemm::columns::ColumnProduct;
+use crate::gemm::lanes;
+use crate::gemm::panels::{Panels, Strided, pack_panel};
+use crate::gemm::scratch::{with_indices, with_scratch};
+use crate::gemm::target::Target;
+use crate::isa::dispatch;
+use crate::parallel::{DisjointMut, for_each_task, piece};
+
+/// Bytes of one panel of the output's gradient that is multiplied with all strips of the input: a third of the first-level cache.
+const STRIP_BYTES: usize = 16 * 1024;
+
+/// One task's rows of the gradient: a part of a run of kernel elements and channels.
+struct Rows {
+    /// The first source element, relative to the window's.
+    offset: usize,
+    /// How many.
+    count: usize,
+    /// The first row of the gradient.
+    row: usize,
+}
+
+/// The gradient of the weights; lengths have been checked.
+pub(super) fn backward_weights(
+    geometry: &Conv2dGeometry,
+    input: &[f32],
+    output_gradient: &[f32],
+    weight_gradient: &mut [f32],
+) {
+    let views = Views::forward(geometry);
+    let view = &views.views[0];
+    let groups = geometry.options().groups;
+    let (inputs, outputs) = (geometry.group_inputs(), geometry.group_outputs());
+    let panels = Panels::new(outputs, lanes());
+    let longest = view.runs.iter().map(|run| run.length).max().unwrap_or(0);
+    let plan = plan::weights(geometry, &views, longest);
+    let parts = plan.parts;
+    let segment_parts = parts.count().div_ceil(plan.segments).max(1);
+    let segments = parts.count().div_ceil(segment_parts);
+    if segments == 0 {
+        weight_gradient.fill(0.0);
+        return;
+    }
+    let mut row = 0;
+    let mut blocks = Vec::new();
+    for run in &view.runs {
+        for start in (0..run.length).step_by(plan.rows) {
+            let count = plan.rows.min(run.length - start);
+            blocks.push(Rows {
+                offset: run.offset + start,
+                count,
+                row,
+            });
+            row += count;
+        }
+    }
+    let length = weight_gradient.len();
+    let tables = parts.largest();
+    let partial_length = if segments > 1 { segments * length } else { 0 };
+    with_scratch(partial_length, |partials| {
+        {
+            // SAFETY: tasks have different segments or different rows of the gradient.
+            let target = unsafe {
+                Target::new(if segments > 1 {
+                    &mut *partials
+                } else {
+                    &mut *weight_gradient
+                })
+            };
+            with_indices(|offsets| {
+                source_offsets(&views.frame, view, &tables, offsets);
+                let offsets = &offsets[..];
+                let tasks = segments * blocks.len();
+                for_each_task(tasks, geometry.multiplications(), |task| {
+                    let (segment, block) = (task / blocks.len(), &blocks[task % blocks.len()]);
+                    let target = target.from(segment * length);
+                    for index in piece(segment, segment_parts, parts.count()) {
+                        let part = parts.part(index);
+                        let pixels = part.images.len() * part.rows.len() * view.count[1];
+                        let first_pixel =
+                            (part.images.start * views.size[0] + part.rows.start) * views.size[1];
+                        with_source(&views, input, &part, |source| {
+                            with_scratch(pixels * panels.padded_columns(), |packed| {
+                                for group in 0..groups {
+                                    pack_gradient(
+                                        packed,
+                                        panels,
+                                        pixels,
+                                        Strided {
+                                            values: output_gradient,
+                                            origin: first_pixel * views.channels + group * outputs,
+                                            row_stride: views.channels,
+                                            column_stride: 1,
+                                        },
+                                    );
+                                    let strip = strip_pixels(pixels, panels);
+                                    for first in (0..pixels).step_by(strip) {
+                                        let count = strip.min(pixels - first);
+                                        dispatch(ColumnProduct {
+                                            a: &source[group * inputs..],
+                                            a_offsets: &offsets[first..first + count],
+                                            a_start: block.offset,
+                                            count: block.count,
+                                            b: packed,
+                                            b_rows: pixels,
+                                            b_first: first,
+                                            panels,
+                                            range: 0..panels.count(),
+                                            c: target
+                                                .from(block.row * views.channels + group * outputs),
+                                            c_stride: views.channels,
+                                            accumulate: index % segment_parts > 0 || first > 0,
+                                        });
+                                    }
+                                }
+                            });
+                        });
+                    }
+                });
+            });
+        }
+        if segments > 1 {
+            add_up(partials, length, weight_gradient);
+        }
+    });
+}
+
+/// Pixels in one strip: equal strips whose panels stay in the first-level cache.
+fn strip_pixels(pixels: usize, panels: Panels) -> usize {
+    let width = panels.panel(0).width;
+    let most = (STRIP_BYTES / (width * 4)).max(1);
+    pixels.div_ceil(pixels.div_ceil(most).max(1)).max(1)
+}
+
+fn pack_gradient(packed: &mut [f32], panels: Panels, pixels: usize, source: Strided<'_>) {
+    for index in 0..panels.count() {
+        let panel = panels.panel(index);
+        let to = &mut packed[pixels * panel.start..][..pixels * panel.width];
+        pack_panel(to, panel, pixels, source);
+    }
+}
+
+/// Adds the partial gradients in their order.
+fn add_up(partials: &[f32], length: usize, gradient: &mut [f32]) {
+    const PIECE: usize = 4096;
+    let parts = DisjointMut::new(gradient);
+    for_each_task(length.div_ceil(PIECE), partials.len(), |task| {
+        let range = piece(task, PIECE, length);
+        // SAFETY: pieces do not overlap.
+        let to = unsafe { parts.part(range.clone()) };
+        to.copy_from_slice(&partials[range.clone()]);
+        for partial in partials.chunks_exact(length).skip(1) {
+            for (to, from) in to.iter_mut().zip(&partial[range.clone()]) {
+                *to += from;
+            }
+        }
+    });
+}

@@ -1,0 +1,366 @@
+//! Convolution against a naive f64 oracle: every pass, every instruction set of this machine, one to three threads.
+//!
+//! `isa::force_level` is global, so everything that forces a level runs inside one test.
+
+use evenkeel_kernels::conv::{
+    Conv2dGeometry, Conv2dOptions, bias_gradient, conv2d_backward_data, conv2d_backward_weights,
+    conv2d_forward,
+};
+use evenkeel_kernels::gemm::matmul;
+use evenkeel_kernels::isa::{Level, force_level, level};
+
+/// A small generator with a fixed seed: xorshift64*.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
+    }
+    fn below(&mut self, n: usize) -> usize {
+        (self.next() >> 33) as usize % n
+    }
+    fn values(&mut self, count: usize) -> Vec<f32> {
+        (0..count)
+            .map(|_| (self.next() >> 40) as f32 / (1u64 << 23) as f32 - 1.0)
+            .collect()
+    }
+}
+
+/// Calls `visit(input element, weight element, output element)` for every multiplication.
+fn multiplications(g: &Conv2dGeometry, mut visit: impl FnMut(usize, usize, usize)) {
+    let [height, width] = g.size();
+    let [out_height, out_width] = g.out_size();
+    let [kernel_height, kernel_width] = g.kernel();
+    let o = g.options();
+    let (inputs, outputs) = (g.in_channels() / o.groups, g.out_channels() / o.groups);
+    for n in 0..g.batch() {
+        for oy in 0..out_height {
+            for ox in 0..out_width {
+                for r in 0..kernel_height {
+                    for s in 0..kernel_width {
+                        let y = (oy * o.stride[0] + r * o.dilation[0]).wrapping_sub(o.padding[0]);
+                        let x = (ox * o.stride[1] + s * o.dilation[1]).wrapping_sub(o.padding[1]);
+                        if y >= height || x >= width {
+                            continue;
+                        }
+                        for k in 0..g.out_channels() {
+                            let group = k / outputs;
+                            for c in 0..inputs {
+                                visit(
+                                    ((n * height + y) * width + x) * g.in_channels()
+                                        + group * inputs
+                                        + c,
+                                    ((r * kernel_width + s) * inputs + c) * g.out_channels() + k,
+                                    ((n * out_height + oy) * out_width + ox) * g.out_channels() + k,
+                                );
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn close(actual: &[f32], expected: &[f64], what: &str) {
+    assert_eq!(actual.len(), expected.len());
+    let scale = expected.iter().fold(1e-30f64, |m, x| m.max(x.abs()));
+    for (index, (&x, &y)) in actual.iter().zip(expected).enumerate() {
+        assert!(
+            (f64::from(x) - y).abs() <= 2e-6 * scale,
+            "{what}: element {index} is {x}, expected {y} (largest {scale})"
+        );
+    }
+}
+
+struct Case {
+    geometry: Conv2dGeometry,
+    input: Vec<f32>,
+    weight: Vec<f32>,
+    bias: Vec<f32>,
+    gradient: Vec<f32>,
+    output: Vec<f64>,
+    input_gradient: Vec<f64>,
+    weight_gradient: Vec<f64>,
+}
+
+impl Case {
+    fn new(geometry: Conv2dGeometry, random: &mut Random) -> Case {
+        let input = random.values(geometry.input_length());
+        let weight = random.values(geometry.weight_length());
+        let bias = random.values(geometry.out_channels());
+        let gradient = random.values(geometry.output_length());
+        let mut output: Vec<f64> = (0..geometry.output_length())
+            .map(|i| f64::from(bias[i % geometry.out_channels()]))
+            .collect();
+        let mut input_gradient = vec![0.0; input.len()];
+        let mut weight_gradient = vec![0.0; weight.len()];
+        multiplications(&geometry, |i, w, o| {
+            output[o] += f64::from(input[i]) * f64::from(weight[w]);
+            input_gradient[i] += f64::from(gradient[o]) * f64::from(weight[w]);
+            weight_gradient[w] += f64::from(input[i]) * f64::from(gradient[o]);
+        });
+        Case {
+            geometry,
+            input,
+            weight,
+            bias,
+            gradient,
+            output,
+            input_gradient,
+            weight_gradient,
+        }
+    }
+
+    /// All passes; outputs start as NaN, so that an element left unwritten is found.
+    fn run(&self) -> [Vec<f32>; 3] {
+        let g = &self.geometry;
+        let mut y = vec![f32::NAN; g.output_length()];
+        let mut dx = vec![f32::NAN; g.input_length()];
+        let mut dw = vec![f32::NAN; g.weight_length()];
+        conv2d_forward(g, &self.input, &self.weight, Some(&self.bias), &mut y).unwrap();
+        conv2d_backward_data(g, &self.gradient, &self.weight, &mut dx).unwrap();
+        conv2d_backward_weights(g, &self.input, &self.gradient, &mut dw).unwrap();
+        [y, dx, dw]
+    }
+
+    fn check(&self) {
+        let [y, dx, dw] = self.run();
+        let name = format!("{} {:?}", level().name(), self.geometry);
+        close(&y, &self.output, &format!("forward {name}"));
+        close(&dx, &self.input_gradient, &format!("input gradient {name}"));
+        close(
+            &dw,
+            &self.weight_gradient,
+            &format!("weight gradient {name}"),
+        );
+    }
+}
+
+fn geometry(
+    batch: usize,
+    size: [usize; 2],
+    channels: [usize; 2],
+    kernel: [usize; 2],
+    options: Conv2dOptions,
+) -> Conv2dGeometry {
+    Conv2dGeometry::new(batch, size, channels[0], channels[1], kernel, options).unwrap()
+}
+
+fn same(stride: usize, kernel: usize) -> Conv2dOptions {
+    Conv2dOptions {
+        stride: [stride; 2],
+        padding: [kernel / 2; 2],
+        ..Conv2dOptions::default()
+    }
+}
+
+fn cases() -> Vec<Case> {
+    let mut random = Random(0x5EED);
+    let mut cases = Vec::new();
+    let mut add = |geometry| cases.push(Case::new(geometry, &mut random));
+    // Channels around every vector's width, both ways.
+    for channels in [1, 3, 7, 15, 16, 17, 33, 63, 64, 65] {
+        add(geometry(2, [5, 6], [channels, 18], [3, 3], same(1, 3)));
+        add(geometry(2, [5, 6], [5, channels], [3, 3], same(1, 3)));
+        add(geometry(
+            1,
+            [5, 5],
+            [channels, channels],
+            [1, 1],
+            same(1, 1),
+        ));
+    }
+    // Strides, on maps that they divide and do not.
+    for stride in [1, 2, 3] {
+        for (size, kernel) in [(8, 3), (7, 3), (9, 1), (8, 1), (11, 5), (9, 7), (3, 2)] {
+            add(geometry(
+                2,
+                [size, size + 1],
+                [6, 19],
+                [kernel; 2],
+                same(stride, kernel),
+            ));
+        }
+    }
+    // The smallest maps.
+    add(geometry(3, [1, 1], [17, 9], [1, 1], same(1, 1)));
+    add(geometry(3, [1, 1], [17, 9], [3, 3], same(1, 3)));
+    add(geometry(1, [1, 1], [3, 5], [3, 3], same(2, 3)));
+    add(geometry(2, [2, 1], [16, 16], [2, 1], same(2, 1)));
+    add(geometry(0, [4, 4], [3, 16], [3, 3], same(1, 3)));
+    // Padding larger than the kernel needs, and larger than the image.
+    let padded = |padding| Conv2dOptions {
+        padding,
+        stride: [3, 2],
+        ..Conv2dOptions::default()
+    };
+    add(geometry(2, [3, 4], [4, 5], [3, 3], padded([5, 4])));
+    add(geometry(1, [1, 1], [4, 5], [1, 1], padded([3, 3])));
+    // Dilation.
+    for dilation in [[2, 2], [1, 3], [3, 1]] {
+        for stride in [1, 2] {
+            let options = Conv2dOptions {
+                dilation,
+                stride: [stride, 3 - stride],
+                padding: [2, 1],
+                groups: 1,
+            };
+            add(geometry(2, [9, 8], [7, 17], [3, 3], options));
+        }
+    }
+    // Groups, depthwise with and without a multiplier.
+    for (groups, channels) in [
+        (2, [8, 34]),
+        (3, [9, 6]),
+        (4, [4, 8]),
+        (5, [5, 5]),
+        (33, [33, 33]),
+    ] {
+        for stride in [1, 2] {
+            let options = Conv2dOptions {
+                groups,
+                ..same(stride, 3)
+            };
+            add(geometry(2, [7, 6], channels, [3, 3], options));
+        }
+    }
+    let depthwise = |groups, dilation| Conv2dOptions {
+        groups,
+        dilation: [dilation; 2],
+        padding: [2; 2],
+        ..Conv2dOptions::default()
+    };
+    add(geometry(3, [9, 9], [20, 20], [5, 5], depthwise(20, 1)));
+    add(geometry(3, [9, 9], [17, 17], [3, 3], depthwise(17, 2)));
+    // Enough pixels for several parts per image, and enough images for several per part.
+    add(geometry(1, [40, 45], [5, 17], [3, 3], same(1, 3)));
+    add(geometry(1, [41, 38], [16, 16], [3, 3], same(2, 3)));
+    add(geometry(70, [4, 4], [8, 24], [3, 3], same(1, 3)));
+    add(geometry(40, [7, 7], [24, 24], [3, 3], same(1, 3)));
+    // Weights that are larger than the pixels.
+    add(geometry(3, [4, 4], [176, 192], [3, 3], same(1, 3)));
+    add(geometry(9, [8, 8], [176, 192], [3, 3], same(2, 3)));
+    for _ in 0..40 {
+        let groups = [1, 1, 1, 2, 3][random.below(5)];
+        let pair = |random: &mut Random, from, count| {
+            [from + random.below(count), from + random.below(count)]
+        };
+        let (kernel, dilation, padding) = (
+            pair(&mut random, 1, 4),
+            pair(&mut random, 1, 2),
+            pair(&mut random, 0, 3),
+        );
+        let channels = pair(&mut random, 1, 12).map(|c| c * groups);
+        let stride = pair(&mut random, 1, 3);
+        let size = pair(&mut random, 7, 8);
+        let batch = random.below(4);
+        let options = Conv2dOptions {
+            stride,
+            padding,
+            dilation,
+            groups,
+        };
+        let geometry = geometry(batch, size, channels, kernel, options);
+        cases.push(Case::new(geometry, &mut random));
+    }
+    cases
+}
+
+#[test]
+fn every_pass_on_every_level_and_thread_count() {
+    let cases = cases();
+    let pools: Vec<_> = [1, 2, 3]
+        .into_iter()
+        .map(|threads| {
+            rayon::ThreadPoolBuilder::new()
+                .num_threads(threads)
+                .build()
+                .unwrap()
+        })
+        .collect();
+    let before = level();
+    for level in Level::available() {
+        assert!(force_level(level));
+        for case in &cases {
+            case.check();
+        }
+        for case in &cases {
+            let bits = |values: [Vec<f32>; 3]| {
+                values.map(|v| v.iter().map(|x| x.to_bits()).collect::<Vec<_>>())
+            };
+            let one = bits(pools[0].install(|| case.run()));
+            for pool in &pools[1..] {
+                assert!(
+                    bits(pool.install(|| case.run())) == one,
+                    "{} {:?}: the number of threads changes the bits",
+                    level.name(),
+                    case.geometry
+                );
+            }
+        }
+        products_on_this_level();
+    }
+    force_level(before);
+}
+
+fn products_on_this_level() {
+    let mut random = Random(7);
+    for (m, n, k) in [
+        (1, 1, 1),
+        (13, 47, 5),
+        (25, 100, 300),
+        (7, 0, 3),
+        (5, 33, 0),
+    ] {
+        let (a, b) = (random.values(m * k), random.values(k * n));
+        let mut c = vec![f32::NAN; m * n];
+        matmul(m, n, k, &a, false, &b, false, false, &mut c).unwrap();
+        let expected: Vec<f64> = (0..m * n)
+            .map(|i| {
+                (0..k)
+                    .map(|p| f64::from(a[i / n * k + p]) * f64::from(b[p * n + i % n]))
+                    .sum()
+            })
+            .collect();
+        close(&c, &expected, &format!("{m}x{n}x{k}"));
+    }
+}
+
+#[test]
+fn bias_gradients_keep_small_sums_beside_large_ones() {
+    let (rows, columns) = (5000, 7);
+    let gradient: Vec<f32> = (0..rows * columns)
+        .map(|i| {
+            let row = i / columns;
+            let big = if row % 2 == 0 { 1e8 } else { -1e8 };
+            big + (i % columns) as f32 * 8.0
+        })
+        .collect();
+    let mut bias = vec![f32::NAN; columns];
+    bias_gradient(rows, columns, &gradient, &mut bias).unwrap();
+    for (column, &sum) in bias.iter().enumerate() {
+        assert_eq!(sum, (column * 8 * rows) as f32);
+    }
+    bias_gradient(0, columns, &[], &mut bias).unwrap();
+    assert_eq!(bias, [0.0; 7]);
+    assert!(bias_gradient(2, 3, &[0.0; 5], &mut [0.0; 3]).is_err());
+}
+
+#[test]
+fn wrong_lengths_are_refused_before_anything_is_written() {
+    let g = geometry(1, [4, 4], [3, 5], [3, 3], same(1, 3));
+    let (x, w, y) = (vec![0.0; 48], vec![0.0; 135], vec![0.0; 80]);
+    let mut out = vec![1.0; 80];
+    assert!(conv2d_forward(&g, &x[1..], &w, None, &mut out).is_err());
+    assert!(conv2d_forward(&g, &x, &w[1..], None, &mut out).is_err());
+    assert!(conv2d_forward(&g, &x, &w, Some(&x[..4]), &mut out).is_err());
+    assert!(conv2d_forward(&g, &x, &w, None, &mut out[1..]).is_err());
+    assert!(conv2d_backward_data(&g, &y[1..], &w, &mut out[..48]).is_err());
+    assert!(conv2d_backward_data(&g, &y, &w, &mut out[..47]).is_err());
+    assert!(conv2d_backward_weights(&g, &x, &y, &mut out).is_err());
+    assert!(out.iter().all(|&x| x == 1.0));
+}
