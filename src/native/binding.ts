@@ -54,6 +54,10 @@ export interface NativeBinding {
   /** Resolves when the stream has done everything enqueued so far. */
   fence(stream: number): Promise<Uint8Array | Failure>;
   fenceSync(stream: number): Uint8Array | Failure;
+  /** Times every command from here on. */
+  startProfile(stream: number): Failure | null;
+  /** Stops timing: three float64 for each command, the operation's index, its start and its duration in seconds. */
+  stopProfile(stream: number): Promise<Uint8Array | Failure>;
   setThreads(stream: number, threads: number): Failure | null;
   usage(stream: number): Usage | Failure;
   trim(stream: number): Failure | null;

@@ -1,5 +1,6 @@
 import { inspect } from 'node:util';
 import { keep, scope, Tensor } from '../tensor';
+import { attribute } from '../tensor/profile';
 import { Parameter } from './parameter';
 import type { StateSource } from './state';
 import { checkState, writeState } from './state';
@@ -55,7 +56,7 @@ export abstract class Module<Input = Tensor, Output = Tensor> {
    */
   call(input: Input): Output {
     return scope(() => {
-      const output = this.forward(input);
+      const output = attribute(this, () => this.forward(input));
       for (const listener of this.#listeners) listener(this as AnyModule, input, output);
       return output;
     });

@@ -1,6 +1,7 @@
 import { EvenkeelError } from '../errors';
 import { scope } from './scope';
 import { formatShape, sameShape } from './shape';
+import { stream } from './stream';
 import { allocate, keep, run, type Tensor } from './tensor';
 
 /**
@@ -60,6 +61,8 @@ export class GraphNode {
   readonly name: string;
   readonly inputShapes: readonly (readonly number[])[];
   readonly edges: readonly Edge[];
+  /** The layer that recorded it, while a profile is taken. */
+  readonly label: string;
   readonly #backward: Backward;
   #saved: readonly Tensor[] | undefined;
   readonly #versions: readonly number[];
@@ -68,6 +71,7 @@ export class GraphNode {
 
   constructor(name: string, inputs: readonly Tensor[], saved: readonly Tensor[], backward: Backward) {
     this.name = name;
+    this.label = stream().label;
     this.inputShapes = inputs.map((input) => input.shape);
     this.edges = inputs.map((input): Edge => {
       if (input.node !== undefined) return { node: input.node.retain() };
@@ -220,12 +224,14 @@ export function runBackward(root: Tensor, gradient: Tensor | undefined, options:
       seed.dispose();
       return;
     }
+    const labelBefore = stream().label;
     const gradients = new Map<GraphNode, Tensor>([[root.node, seed]]);
     try {
       for (const node of order(root.node)) {
         const own = gradients.get(node);
         if (own === undefined) continue;
         gradients.delete(node);
+        if (node.label !== '') stream().label = `${node.label} (backward)`;
         scope(() => {
           try {
             for (const [index, result] of node.gradients(own).entries()) {
@@ -241,6 +247,7 @@ export function runBackward(root: Tensor, gradient: Tensor | undefined, options:
         if (options.retainGraph !== true) node.releaseSaved();
       }
     } finally {
+      stream().label = labelBefore;
       for (const unused of gradients.values()) unused.dispose();
     }
   });

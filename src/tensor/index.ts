@@ -3,6 +3,7 @@ export { full, type NestedArray, ones, type TensorOptions, tensor, zeros } from 
 export { customFunction, type FunctionContext, type FunctionDefinition } from './custom-function';
 export type { DType, TypedArray } from './dtype';
 export { type GradcheckOptions, type GradcheckResult, gradcheck } from './gradcheck';
+export { type Profile, type ProfileOptions, type ProfileRow, profile } from './profile';
 export { scope } from './scope';
 export type { Shape } from './shape';
 export { getThreads, instructionSet, type MemoryUse, memory, setThreads, synchronize } from './stream';

@@ -66,6 +66,30 @@ export interface MemoryUse {
   readonly poolBytes: number;
 }
 
+/** One command, as a profile sees it on the JavaScript side. */
+export interface RecordedCommand {
+  readonly operation: string;
+  /** The layer that called it. */
+  readonly label: string;
+  /** Bytes of the tensors it reads and writes, each counted once. */
+  readonly bytes: number;
+  readonly words: readonly Word[];
+  /** Live bytes when it was called. */
+  readonly liveBytes: number;
+}
+
+/** One command with its time on the compute thread, in seconds since the profile began. */
+export interface TimedCommand extends RecordedCommand {
+  readonly start: number;
+  readonly duration: number;
+}
+
+function bytesOf(words: readonly Word[]): number {
+  let bytes = 0;
+  for (const word of words) if (word instanceof Storage) bytes += word.byteLength;
+  return bytes;
+}
+
 /** The JavaScript end of the compute thread: collects commands, hands out slots, counts memory. */
 export class Stream {
   readonly #native: NativeBinding;
@@ -83,6 +107,10 @@ export class Stream {
   #peakBytes = 0;
   #liveTensors = 0;
   #unreportedBytes = 0;
+  /** What is noted of each command while a profile is taken. */
+  #recorded: RecordedCommand[] | undefined;
+  /** The layer that commands belong to, while a profile is taken. */
+  label = '';
 
   constructor(native: NativeBinding) {
     this.#native = native;
@@ -145,6 +173,13 @@ export class Stream {
     for (const word of words) this.#push(word);
     this.#words[start + 1] = this.#length - start - 2;
     this.#count++;
+    this.#recorded?.push({
+      operation,
+      label: this.label,
+      bytes: bytesOf(outputs) + bytesOf(words),
+      words,
+      liveBytes: this.#liveBytes,
+    });
     if (this.#count >= FLUSH_AFTER) {
       this.flush();
     } else if (!this.#flushScheduled) {
@@ -239,6 +274,34 @@ export class Stream {
   synchronizeSync(): void {
     this.flush();
     unwrap(this.#native.fenceSync(this.#id));
+  }
+
+  /** Whether a profile is being taken. */
+  get profiling(): boolean {
+    return this.#recorded !== undefined;
+  }
+
+  /** Times every command from here on. */
+  startProfile(): void {
+    if (this.#recorded !== undefined)
+      throw new EvenkeelError('INVALID_ARGUMENT', 'profile: one is being taken already');
+    this.flush();
+    unwrap(this.#native.startProfile(this.#id));
+    this.#recorded = [];
+  }
+
+  /** The commands since `startProfile`, when the stream has done them. */
+  async stopProfile(): Promise<TimedCommand[]> {
+    this.flush();
+    const recorded = this.#recorded ?? [];
+    this.#recorded = undefined;
+    const bytes = unwrap(await this.#native.stopProfile(this.#id));
+    const times = new Float64Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 8);
+    return recorded.map((command, index) => ({
+      ...command,
+      start: times[3 * index + 1] ?? 0,
+      duration: times[3 * index + 2] ?? 0,
+    }));
   }
 
   get threads(): number {

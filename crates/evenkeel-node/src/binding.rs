@@ -197,6 +197,18 @@ pub fn fence_sync(id: u32) -> Either<Uint8Array, JsFailure> {
     wait(|reply| stream(id)?.fence(reply))
 }
 
+/// Times every command from here on.
+#[napi(catch_unwind)]
+pub fn start_profile(id: u32) -> Option<JsFailure> {
+    failed(stream(id).and_then(|stream| stream.start_profile()))
+}
+
+/// Stops timing. Resolves to three f64 for each command: the operation's index, its start and its duration in seconds.
+#[napi(catch_unwind, ts_return_type = "Promise<Uint8Array | Failure>")]
+pub fn stop_profile(env: Env, id: u32) -> Result<Object<'static>> {
+    settle(env, |reply| stream(id)?.stop_profile(reply))
+}
+
 /// Uses `threads` threads for what is enqueued from now on.
 #[napi(catch_unwind)]
 pub fn set_threads(id: u32, threads: u32) -> Option<JsFailure> {

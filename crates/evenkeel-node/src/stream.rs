@@ -10,6 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use std::time::Instant;
 
 /// Commands that may wait before `submit` blocks: a loop that never awaits cannot run away from the compute thread.
 const MAX_PENDING: usize = 1 << 14;
@@ -34,6 +35,10 @@ enum Job {
     Fence(Reply),
     /// Tensors made by another thread.
     Receive(Vec<usize>, Delivery),
+    /// Time every command from here on.
+    StartProfile,
+    /// Stop timing; the times as f64: operation, start and duration in seconds, for each command.
+    StopProfile(Reply),
     /// Go on with that many threads.
     Threads(usize),
     Stop,
@@ -87,6 +92,7 @@ impl Stream {
             pending: pending.clone(),
             table: operations::table(),
             failure: None,
+            profile: None,
         };
         compute.run_with(threads)?;
         Ok(Stream {
@@ -135,6 +141,17 @@ impl Stream {
         self.send(Job::Receive(slots.to_vec(), loader.request(batch)?))
     }
 
+    /// Times every command from here on, until [`Stream::stop_profile`].
+    pub fn start_profile(&self) -> Outcome {
+        self.send(Job::StartProfile)
+    }
+
+    /// Asks for the times of the commands since [`Stream::start_profile`]: three f64 each, the operation's index, its start and
+    /// its duration in seconds.
+    pub fn stop_profile(&self, reply: Reply) -> Outcome {
+        self.send(Job::StopProfile(reply))
+    }
+
     /// Uses `threads` threads for what is enqueued from now on.
     pub fn set_threads(&self, threads: usize) -> Outcome {
         self.send(Job::Threads(threads))
@@ -170,6 +187,14 @@ struct Compute {
     table: Vec<(&'static str, Operation)>,
     /// The first failure of a command that had no output to poison.
     failure: Option<Failure>,
+    profile: Option<Profile>,
+}
+
+/// The times of commands.
+struct Profile {
+    origin: Instant,
+    /// Operation, start and duration in seconds, for each command.
+    times: Vec<f64>,
 }
 
 impl Compute {
@@ -223,6 +248,19 @@ impl Compute {
                     reply(self.heap.get(slot).map(|buffer| buffer.bytes().to_vec()));
                 }
                 Job::Fence(reply) => reply(self.failure.take().map_or(Ok(Vec::new()), Err)),
+                Job::StartProfile => {
+                    self.profile = Some(Profile {
+                        origin: Instant::now(),
+                        times: Vec::new(),
+                    });
+                }
+                Job::StopProfile(reply) => {
+                    let times = self
+                        .profile
+                        .take()
+                        .map_or(Vec::new(), |profile| profile.times);
+                    reply(Ok(times.into_iter().flat_map(f64::to_ne_bytes).collect()));
+                }
                 Job::Receive(slots, delivery) => self.receive(&slots, &delivery),
                 Job::Threads(threads) => {
                     // A thread cannot leave its pool, so the work moves to a new thread with a new pool.
@@ -271,7 +309,21 @@ impl Compute {
             let (operation, count) = (*operation as usize, (*count as usize).min(rest.len()));
             let (command, next) = rest.split_at(count);
             words = next;
-            self.command(operation, command);
+            if self.profile.is_some() {
+                let start = Instant::now();
+                self.command(operation, command);
+                let duration = start.elapsed();
+                if let Some(profile) = &mut self.profile {
+                    let start = start.duration_since(profile.origin);
+                    profile.times.extend([
+                        operation as f64,
+                        start.as_secs_f64(),
+                        duration.as_secs_f64(),
+                    ]);
+                }
+            } else {
+                self.command(operation, command);
+            }
         }
     }
 
