@@ -9,7 +9,7 @@ use crate::operations::{self, Operation};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, Once, OnceLock, PoisonError};
 use std::time::Instant;
 
 /// Commands that may wait before `submit` blocks: a loop that never awaits cannot run away from the compute thread.
@@ -83,6 +83,7 @@ pub struct Stream {
 impl Stream {
     /// Starts a compute thread that uses `threads` threads in all.
     pub fn start(threads: usize) -> Outcome<Stream> {
+        silence_panics();
         let (queue, jobs) = channel();
         let pending = Arc::new(Pending::default());
         let pool = Pool::default();
@@ -177,6 +178,22 @@ impl Stream {
             .send(job)
             .map_err(|_| Failure::internal("the compute thread has ended"))
     }
+}
+
+/// Keeps panics of this library's threads off standard error: they are caught and become failures that say what happened.
+fn silence_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let standard = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            let ours = std::thread::current()
+                .name()
+                .is_some_and(|name| name.starts_with("evenkeel-"));
+            if !ours {
+                standard(panic);
+            }
+        }));
+    });
 }
 
 /// The compute thread's end.
