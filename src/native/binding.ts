@@ -72,13 +72,10 @@ export interface NativeBinding {
   ): number | Failure;
   /** Forgets a data set; batches under way still finish. */
   releaseDataset(dataset: number): void;
-  /** Has the loader thread make a batch while the compute thread goes on; enqueues its images and labels. */
-  prepareBatch(
-    stream: number,
-    dataset: number,
-    imageSlot: number,
-    labelSlot: number,
-    indices: Uint32Array,
-    options: BatchOptions,
-  ): Failure | null;
+  /** Has the loader thread make a batch, from now on; returns its number. */
+  requestBatch(stream: number, dataset: number, indices: Uint32Array, options: BatchOptions): number | Failure;
+  /** Enqueues the images and labels of a requested batch; the stream waits for the loader when it gets there. */
+  deliverBatch(stream: number, batch: number, imageSlot: number, labelSlot: number): Failure | null;
+  /** Takes back the request of a batch that nobody will use. */
+  cancelBatch(stream: number, batch: number): void;
 }

@@ -239,10 +239,20 @@ export class Stream {
     this.#native.releaseDataset(dataset);
   }
 
-  /** Has the loader thread fill `images` and `labels`, while the compute thread goes on. */
-  prepareBatch(dataset: number, images: Storage, labels: Storage, indices: Uint32Array, options: BatchOptions): void {
+  /** Has the loader thread make a batch, from now on, while the compute thread goes on; returns its number. */
+  requestBatch(dataset: number, indices: Uint32Array, options: BatchOptions): number {
+    return unwrap(this.#native.requestBatch(this.#id, dataset, indices, options));
+  }
+
+  /** Fills `images` and `labels` with a requested batch. The stream waits for the loader when it gets here, not before. */
+  deliverBatch(batch: number, images: Storage, labels: Storage): void {
     this.flush();
-    unwrap(this.#native.prepareBatch(this.#id, dataset, images.slot, labels.slot, indices, options));
+    unwrap(this.#native.deliverBatch(this.#id, batch, images.slot, labels.slot));
+  }
+
+  /** Takes back the request of a batch that nobody will use. */
+  cancelBatch(batch: number): void {
+    this.#native.cancelBatch(this.#id, batch);
   }
 
   upload(storage: Storage, bytes: Uint8Array): void {

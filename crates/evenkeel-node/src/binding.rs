@@ -317,17 +317,15 @@ pub struct BatchOptions {
     pub epoch: u32,
 }
 
-/// Has the loader thread make the batch of the images at `indices`, while the compute thread goes on; enqueues its two tensors.
+/// Has the loader thread make the batch of the images at `indices`, from now on; returns its number.
 #[napi(catch_unwind)]
-pub fn prepare_batch(
+pub fn request_batch(
     id: u32,
     dataset: u32,
-    image_slot: u32,
-    label_slot: u32,
     indices: &[u32],
     options: BatchOptions,
-) -> Option<JsFailure> {
-    failed(stream(id).and_then(|stream| {
+) -> Either<u32, JsFailure> {
+    let requested = stream(id).and_then(|stream| {
         let dataset = datasets()
             .get(&dataset)
             .cloned()
@@ -339,15 +337,33 @@ pub fn prepare_batch(
             epoch: options.epoch,
         });
         let narrow = |values: Vec<f64>| values.into_iter().map(|value| value as f32).collect();
-        stream.prepare(
-            [image_slot as usize, label_slot as usize],
-            Batch {
-                dataset,
-                indices: indices.to_vec(),
-                mean: narrow(options.mean),
-                scale: narrow(options.scale),
-                augmentation,
-            },
-        )
-    }))
+        stream.request(Batch {
+            dataset,
+            indices: indices.to_vec(),
+            mean: narrow(options.mean),
+            scale: narrow(options.scale),
+            augmentation,
+        })
+    });
+    match requested {
+        Ok(number) => Either::A(number),
+        Err(failure) => Either::B(failure.into()),
+    }
+}
+
+/// Enqueues the two tensors of a requested batch. The stream waits for the loader when it gets there.
+#[napi(catch_unwind)]
+pub fn deliver_batch(id: u32, batch: u32, image_slot: u32, label_slot: u32) -> Option<JsFailure> {
+    failed(
+        stream(id)
+            .and_then(|stream| stream.deliver(batch, [image_slot as usize, label_slot as usize])),
+    )
+}
+
+/// Takes back the request of a batch that nobody will use.
+#[napi(catch_unwind)]
+pub fn cancel_batch(id: u32, batch: u32) {
+    if let Ok(stream) = stream(id) {
+        drop(stream.withdraw(batch));
+    }
 }

@@ -6,6 +6,7 @@ use crate::failure::{Failure, Outcome};
 use crate::heap::Heap;
 use crate::loader::{Batch, Loader};
 use crate::operations::{self, Operation};
+use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -71,12 +72,20 @@ impl Pending {
     }
 }
 
+/// Batches that were requested and not yet delivered.
+#[derive(Default)]
+struct Requested {
+    next: u32,
+    batches: HashMap<u32, Delivery>,
+}
+
 /// The JavaScript thread's end of a stream.
 pub struct Stream {
     queue: Sender<Job>,
     pending: Arc<Pending>,
     pool: Pool,
     loader: OnceLock<Outcome<Loader>>,
+    requested: Mutex<Requested>,
     stopped: AtomicBool,
 }
 
@@ -101,6 +110,7 @@ impl Stream {
             pending,
             pool,
             loader: OnceLock::new(),
+            requested: Mutex::default(),
             stopped: AtomicBool::new(false),
         })
     }
@@ -132,14 +142,39 @@ impl Stream {
         self.send(Job::Fence(reply))
     }
 
-    /// Has the loader thread make a batch and enqueues its two tensors, images and labels. The first call starts that thread.
-    pub fn prepare(&self, slots: [usize; 2], batch: Batch) -> Outcome {
+    /// Has the loader thread make a batch, from now on, and returns the batch's number. The first call starts that thread.
+    pub fn request(&self, batch: Batch) -> Outcome<u32> {
         let loader = self
             .loader
             .get_or_init(|| Loader::start(self.pool.clone()))
             .as_ref()
             .map_err(Failure::clone)?;
-        self.send(Job::Receive(slots.to_vec(), loader.request(batch)?))
+        let delivery = loader.request(batch)?;
+        let mut requested = self
+            .requested
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let number = requested.next;
+        requested.next = number.wrapping_add(1);
+        requested.batches.insert(number, delivery);
+        Ok(number)
+    }
+
+    /// Enqueues the two tensors of a requested batch, images and labels: the stream waits for them when it gets here, not before.
+    pub fn deliver(&self, number: u32, slots: [usize; 2]) -> Outcome {
+        let delivery = self
+            .withdraw(number)
+            .ok_or_else(|| Failure::internal(format!("batch {number} was not requested")))?;
+        self.send(Job::Receive(slots.to_vec(), delivery))
+    }
+
+    /// Takes back a request; the batch is dropped when it is made.
+    pub fn withdraw(&self, number: u32) -> Option<Delivery> {
+        let mut requested = self
+            .requested
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        requested.batches.remove(&number)
     }
 
     /// Times every command from here on, until [`Stream::stop_profile`].

@@ -56,3 +56,33 @@ pub fn clip_scale(norm: f64, max_norm: f64) -> f32 {
     let scale = max_norm / (norm + 1e-6);
     if scale > 1.0 { 1.0 } else { scale as f32 }
 }
+
+/// Multiplies every value with `factor`.
+pub fn scale_in_place(values: &mut [f32], factor: f32) {
+    let length = values.len();
+    let values = DisjointMut::new(values);
+    for_each_task(length.div_ceil(PIECE_ELEMENTS), length, |task| {
+        dispatch(Scale {
+            // SAFETY: `piece` gives each task its own range.
+            values: unsafe { values.part(piece(task, PIECE_ELEMENTS, length)) },
+            factor,
+        });
+    });
+}
+
+struct Scale<'a> {
+    values: &'a mut [f32],
+    factor: f32,
+}
+
+impl SimdOp for Scale<'_> {
+    type Output = ();
+
+    /// A loop that the compiler vectorizes for the level it is inlined into.
+    #[inline(always)]
+    fn call<S: Simd>(self, _: S) {
+        for value in self.values.iter_mut() {
+            *value *= self.factor;
+        }
+    }
+}

@@ -4,6 +4,8 @@
 //! TypeScript finds it by that name.
 
 mod basic;
+mod optimizer;
+mod pooling;
 
 use crate::arguments::Arguments;
 use crate::failure::Outcome;
@@ -16,7 +18,11 @@ pub type Operation = fn(&mut Heap, &mut Arguments) -> Outcome;
 pub type Family = &'static [(&'static str, Operation)];
 
 /// Every family of operations.
-const FAMILIES: &[Family] = &[basic::OPERATIONS];
+const FAMILIES: &[Family] = &[
+    basic::OPERATIONS,
+    optimizer::OPERATIONS,
+    pooling::OPERATIONS,
+];
 
 /// All operations; a command names one by its index here.
 pub fn table() -> Vec<(&'static str, Operation)> {

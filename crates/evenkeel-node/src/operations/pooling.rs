@@ -1,0 +1,149 @@
+//! Max, average and global average pooling.
+
+use super::Family;
+use crate::arguments::Arguments;
+use crate::buffer::DType;
+use crate::failure::Outcome;
+use crate::heap::Heap;
+use evenkeel_kernels::pool::{
+    Pool2d, average_backward, average_forward, global_average_backward, global_average_forward,
+    max_backward, max_forward,
+};
+
+pub const OPERATIONS: Family = &[
+    ("max_pool", max),
+    ("max_pool_backward", max_gradient),
+    ("average_pool", average),
+    ("average_pool_backward", average_gradient),
+    ("global_average_pool", global_average),
+    ("global_average_pool_backward", global_average_gradient),
+];
+
+/// The next arguments: `batch, height, width, channels, kernelHeight, kernelWidth, strideHeight, strideWidth, paddingHeight,
+/// paddingWidth, ceilMode`.
+fn geometry(arguments: &mut Arguments) -> Outcome<Pool2d> {
+    Ok(Pool2d {
+        batch: arguments.usize()?,
+        height: arguments.usize()?,
+        width: arguments.usize()?,
+        channels: arguments.usize()?,
+        kernel: [arguments.usize()?, arguments.usize()?],
+        stride: [arguments.usize()?, arguments.usize()?],
+        padding: [arguments.usize()?, arguments.usize()?],
+        ceil_mode: arguments.bool()?,
+    })
+}
+
+fn product(sizes: &[usize]) -> Outcome<usize> {
+    Ok(evenkeel_kernels::error::checked_product("pool", sizes)?)
+}
+
+fn output_length(geometry: &Pool2d) -> Outcome<usize> {
+    let [height, width] = geometry.output_size()?;
+    product(&[geometry.batch, height, width, geometry.channels])
+}
+
+fn input_length(geometry: &Pool2d) -> Outcome<usize> {
+    product(&[
+        geometry.batch,
+        geometry.height,
+        geometry.width,
+        geometry.channels,
+    ])
+}
+
+/// `[output, indices?] max_pool(input, geometry …, keepIndices)`.
+fn max(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
+    let input = arguments.slot()?;
+    let geometry = geometry(arguments)?;
+    let keep_indices = arguments.bool()?;
+    let length = output_length(&geometry)?;
+    let mut output = heap.allocate_f32(length)?;
+    let mut indices = match keep_indices {
+        true => Some(heap.allocate(DType::Uint8, length)?),
+        false => None,
+    };
+    let bytes = indices
+        .as_mut()
+        .map(|indices| indices.u8_mut())
+        .transpose()?;
+    max_forward(&geometry, heap.f32(input)?, output.f32_mut()?, bytes)?;
+    heap.put(arguments.output(0)?, output);
+    if let Some(indices) = indices {
+        heap.put(arguments.output(1)?, indices);
+    }
+    Ok(())
+}
+
+/// `[inputGradient] max_pool_backward(outputGradient, indices, geometry …)`.
+fn max_gradient(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
+    let (gradient, indices) = (arguments.slot()?, arguments.slot()?);
+    let geometry = geometry(arguments)?;
+    let mut input_gradient = heap.allocate_f32(input_length(&geometry)?)?;
+    max_backward(
+        &geometry,
+        heap.f32(gradient)?,
+        heap.get(indices)?.u8()?,
+        input_gradient.f32_mut()?,
+    )?;
+    heap.put(arguments.output(0)?, input_gradient);
+    Ok(())
+}
+
+/// `[output] average_pool(input, geometry …, countIncludePadding)`.
+fn average(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
+    let input = arguments.slot()?;
+    let geometry = geometry(arguments)?;
+    let count_include_padding = arguments.bool()?;
+    let mut output = heap.allocate_f32(output_length(&geometry)?)?;
+    average_forward(
+        &geometry,
+        count_include_padding,
+        heap.f32(input)?,
+        output.f32_mut()?,
+    )?;
+    heap.put(arguments.output(0)?, output);
+    Ok(())
+}
+
+/// `[inputGradient] average_pool_backward(outputGradient, geometry …, countIncludePadding)`.
+fn average_gradient(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
+    let gradient = arguments.slot()?;
+    let geometry = geometry(arguments)?;
+    let count_include_padding = arguments.bool()?;
+    let mut input_gradient = heap.allocate_f32(input_length(&geometry)?)?;
+    average_backward(
+        &geometry,
+        count_include_padding,
+        heap.f32(gradient)?,
+        input_gradient.f32_mut()?,
+    )?;
+    heap.put(arguments.output(0)?, input_gradient);
+    Ok(())
+}
+
+/// `[output] global_average_pool(input, batch, pixels, channels)`.
+fn global_average(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
+    let input = arguments.slot()?;
+    let (batch, pixels, channels) = (arguments.usize()?, arguments.usize()?, arguments.usize()?);
+    let mut output = heap.allocate_f32(product(&[batch, channels])?)?;
+    global_average_forward(batch, pixels, channels, heap.f32(input)?, output.f32_mut()?)?;
+    heap.put(arguments.output(0)?, output);
+    Ok(())
+}
+
+/// `[inputGradient] global_average_pool_backward(outputGradient, batch, pixels, channels)`.
+fn global_average_gradient(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
+    let gradient = arguments.slot()?;
+    let (batch, pixels, channels) = (arguments.usize()?, arguments.usize()?, arguments.usize()?);
+    let mut input_gradient = heap.allocate_f32(product(&[batch, pixels, channels])?)?;
+    global_average_backward(
+        batch,
+        pixels,
+        channels,
+        heap.f32(gradient)?,
+        input_gradient.f32_mut()?,
+    )?;
+    heap.put(arguments.output(0)?, input_gradient);
+    Ok(())
+}
