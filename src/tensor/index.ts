@@ -3,6 +3,14 @@ export { full, type NestedArray, ones, type TensorOptions, tensor, zeros } from 
 export { customFunction, type FunctionContext, type FunctionDefinition } from './custom-function';
 export type { DType, TypedArray } from './dtype';
 export { type GradcheckOptions, type GradcheckResult, gradcheck } from './gradcheck';
+export {
+  type AvgPoolOptions,
+  avgPool2d,
+  globalAvgPool,
+  maxPool2d,
+  type Pair,
+  type PoolOptions,
+} from './operations/pooling';
 export { type Profile, type ProfileOptions, type ProfileRow, profile } from './profile';
 export { scope } from './scope';
 export type { Shape } from './shape';
