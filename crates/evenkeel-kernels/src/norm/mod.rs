@@ -1,1 +1,39 @@
 //! Normalization, one file per method, each with its activation fused.
+//!
+//! | file | statistics over | of every |
+//! |---|---|---|
+//! | [`batch`] | batch and positions | channel |
+//! | [`group`] | positions and a group's channels | sample and group (one group: layer norm; a group a channel: instance norm) |
+//! | [`layer_channels`] | channels | sample and position |
+//! | [`rms`] | channels, without centring | sample and position |
+//! | [`filter_response`] | positions, without centring | sample and channel |
+//!
+//! # How they are built
+//!
+//! Activations are `[batch, positions, channels]` (NHWC with height and width as one axis), so that a vector holds
+//! neighbouring channels. The methods with statistics over positions share one engine: [`columns`] sums and maps columns of
+//! rows, [`slab`] cuts the work into pieces by shape, measures every piece, merges the measurements in order and maps the
+//! output while the sample is still in cache. Statistics over channels go row by row ([`rows`]).
+//!
+//! # Numerics
+//!
+//! A piece sums `x - shift` and its square in runs of a few f32 additions that end in f64, where `shift` is the mean of the
+//! piece's first rows; pieces are merged in f64 (Chan, Golub, LeVeque, 1979). Where f32 overflows (inputs of 1e+20) the piece is
+//! measured again in f64. The mean is kept as the sum of two f32, so that `x - mean` keeps its digits where the mean is
+//! thousands of times the standard deviation. Backward passes keep nothing but those statistics: they compute the normalized
+//! value, the affine part and the activation's derivative again from `x`.
+
+mod affine;
+mod centred;
+mod columns;
+mod fused;
+mod geometry;
+mod moments;
+mod scratch;
+mod slab;
+
+pub mod batch;
+pub mod filter_response;
+pub mod group;
+
+pub use geometry::{Affine, AffineGradients, Shape};

@@ -1,0 +1,354 @@
+//! Normalization by a mean and a deviation, scale, offset, residual and activation, forward and backward, over columns.
+
+use super::columns::{Columns, Terms, load, store};
+use super::geometry::Affine;
+use super::moments::Saved;
+use crate::activation::ActivationFunction;
+use crate::isa::Simd;
+
+/// Parameters of [`Normalize`]: arrays of `padded` columns, in this order.
+pub(super) const FORWARD_PARAMETERS: usize = 3;
+/// Parameters of [`GradientSums`]: those of [`Normalize`] and the inverse deviation.
+pub(super) const SUM_PARAMETERS: usize = 4;
+/// Parameters of [`GradientMap`]: those of [`GradientSums`], gamma, and the two means that are projected out.
+pub(super) const GRADIENT_PARAMETERS: usize = 7;
+
+const CENTER: usize = 0;
+const SCALE: usize = 1;
+const OFFSET: usize = 2;
+const INVERSE: usize = 3;
+const GAMMA: usize = 4;
+const ALONG: usize = 5;
+const ACROSS: usize = 6;
+
+/// Fills the parameters of [`Normalize`] (and of [`GradientSums`] where `parameters` is longer): unit `unit(channel)` of
+/// `saved` normalizes a channel. `z = (x - center) * scale + offset` with the mean's rest folded into the offset.
+#[inline(always)]
+pub(super) fn fill_forward(
+    columns: Columns,
+    affine: &Affine,
+    saved: impl Fn(usize) -> Saved,
+    parameters: &mut [f32],
+) {
+    let padded = columns.padded;
+    let (center, rest) = parameters.split_at_mut(padded);
+    let (scale, rest) = rest.split_at_mut(padded);
+    let (offset, rest) = rest.split_at_mut(padded);
+    for channel in 0..columns.channels {
+        let unit = saved(channel);
+        let factor = affine.gamma(channel) * unit.inverse_deviation;
+        center[channel] = unit.mean;
+        scale[channel] = factor;
+        offset[channel] = affine.beta(channel) - unit.mean_rest * factor;
+    }
+    columns.spread(center);
+    columns.spread(scale);
+    columns.spread(offset);
+    if !rest.is_empty() {
+        let inverse = &mut rest[..padded];
+        for channel in 0..columns.channels {
+            inverse[channel] = saved(channel).inverse_deviation;
+        }
+        columns.spread(inverse);
+    }
+}
+
+/// Fills what [`GradientMap`] needs besides: `means(channel)` are the means over the unit of `gamma * dz` and of
+/// `gamma * dz * normalized`, zeros where the statistics are constants.
+#[inline(always)]
+pub(super) fn fill_backward(
+    columns: Columns,
+    affine: &Affine,
+    saved: impl Fn(usize) -> Saved,
+    means: impl Fn(usize) -> (f64, f64),
+    parameters: &mut [f32],
+) {
+    let padded = columns.padded;
+    let rest = &mut parameters[GAMMA * padded..];
+    let (gamma, rest) = rest.split_at_mut(padded);
+    let (along, rest) = rest.split_at_mut(padded);
+    let across = &mut rest[..padded];
+    for channel in 0..columns.channels {
+        let unit = saved(channel);
+        let (first, second) = means(channel);
+        gamma[channel] = affine.gamma(channel);
+        along[channel] = -second as f32;
+        across[channel] =
+            (unit.mean_rest as f64 * unit.inverse_deviation as f64 * second - first) as f32;
+    }
+    columns.spread(gamma);
+    columns.spread(along);
+    columns.spread(across);
+}
+
+/// Loads `N` parameters of the columns from `column`.
+///
+/// # Safety
+/// `parameters` must hold `N` arrays of `padded` values and `column + S::LANES <= padded`.
+#[inline(always)]
+pub(super) unsafe fn load_parameters<S: Simd, const N: usize>(
+    simd: S,
+    parameters: &[f32],
+    padded: usize,
+    column: usize,
+) -> [S::F32; N] {
+    debug_assert!(parameters.len() >= N * padded && column + S::LANES <= padded);
+    // SAFETY: the caller's promise.
+    std::array::from_fn(|index| unsafe {
+        simd.load(parameters.as_ptr().add(index * padded + column))
+    })
+}
+
+/// `y = activation(normalized x * gamma + beta + residual)`.
+pub(super) struct Normalize<'a, A, const RESIDUAL: bool> {
+    x: &'a [f32],
+    residual: &'a [f32],
+    y: &'a mut [f32],
+    parameters: &'a [f32],
+    padded: usize,
+    activation: A,
+}
+
+impl<'a, A, const RESIDUAL: bool> Normalize<'a, A, RESIDUAL> {
+    pub fn new(
+        columns: Columns,
+        x: &'a [f32],
+        residual: &'a [f32],
+        y: &'a mut [f32],
+        parameters: &'a [f32],
+        activation: A,
+    ) -> Self {
+        assert_eq!(x.len(), y.len());
+        assert!(!RESIDUAL || residual.len() == x.len());
+        assert!(parameters.len() >= FORWARD_PARAMETERS * columns.padded);
+        Normalize {
+            x,
+            residual,
+            y,
+            parameters,
+            padded: columns.padded,
+            activation,
+        }
+    }
+}
+
+// SAFETY: `new` checked that all arrays have `length` elements, and the parameters' length.
+unsafe impl<A: ActivationFunction, const RESIDUAL: bool> Terms<0> for Normalize<'_, A, RESIDUAL> {
+    type Parameters<S: Simd> = [S::F32; FORWARD_PARAMETERS];
+
+    fn length(&self) -> usize {
+        self.x.len()
+    }
+
+    #[inline(always)]
+    unsafe fn parameters<S: Simd>(&self, simd: S, column: usize) -> Self::Parameters<S> {
+        // SAFETY: `column + LANES <= padded`.
+        unsafe { load_parameters(simd, self.parameters, self.padded, column) }
+    }
+
+    #[inline(always)]
+    unsafe fn add<S: Simd>(
+        &mut self,
+        simd: S,
+        at: usize,
+        lanes: usize,
+        p: &Self::Parameters<S>,
+        _: &mut [S::F32; 0],
+    ) {
+        // SAFETY: `at + lanes <= length`.
+        unsafe {
+            let x = load(simd, self.x.as_ptr().add(at), lanes);
+            let mut z = simd.fma(simd.sub(x, p[CENTER]), p[SCALE], p[OFFSET]);
+            if RESIDUAL {
+                z = simd.add(z, load(simd, self.residual.as_ptr().add(at), lanes));
+            }
+            let y = self.activation.apply(simd, z);
+            store(simd, y, self.y.as_mut_ptr().add(at), lanes);
+        }
+    }
+}
+
+/// Inputs of a backward pass.
+#[derive(Clone, Copy)]
+pub(super) struct BackwardInputs<'a, A> {
+    pub x: &'a [f32],
+    pub residual: &'a [f32],
+    pub dy: &'a [f32],
+    pub activation: A,
+}
+
+impl<'a, A: ActivationFunction> BackwardInputs<'a, A> {
+    /// The same for a range of elements.
+    pub fn part(self, range: std::ops::Range<usize>) -> Self {
+        BackwardInputs {
+            x: &self.x[range.clone()],
+            residual: if self.residual.is_empty() {
+                self.residual
+            } else {
+                &self.residual[range.clone()]
+            },
+            dy: &self.dy[range],
+            activation: self.activation,
+        }
+    }
+
+    fn check(&self, residual: bool) {
+        assert_eq!(self.x.len(), self.dy.len());
+        assert!(!residual || self.residual.len() == self.x.len());
+    }
+
+    /// `(normalized x but for the mean's rest, dz)` of elements `at..at + lanes`.
+    ///
+    /// # Safety
+    /// `at + lanes` must not exceed the length of the arrays.
+    #[inline(always)]
+    unsafe fn recompute<S: Simd, const RESIDUAL: bool>(
+        &self,
+        simd: S,
+        at: usize,
+        lanes: usize,
+        p: &[S::F32],
+    ) -> (S::F32, S::F32) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let x = load(simd, self.x.as_ptr().add(at), lanes);
+            let dy = load(simd, self.dy.as_ptr().add(at), lanes);
+            let centred = simd.sub(x, p[CENTER]);
+            let mut z = simd.fma(centred, p[SCALE], p[OFFSET]);
+            if RESIDUAL {
+                z = simd.add(z, load(simd, self.residual.as_ptr().add(at), lanes));
+            }
+            (
+                simd.mul(centred, p[INVERSE]),
+                self.activation.gradient(simd, z, dy),
+            )
+        }
+    }
+}
+
+/// Σ dz and Σ dz * normalized x (without the mean's rest: see [`finish_sum`]).
+pub(super) struct GradientSums<'a, A, const RESIDUAL: bool> {
+    inputs: BackwardInputs<'a, A>,
+    parameters: &'a [f32],
+    padded: usize,
+}
+
+impl<'a, A: ActivationFunction, const RESIDUAL: bool> GradientSums<'a, A, RESIDUAL> {
+    pub fn new(columns: Columns, inputs: BackwardInputs<'a, A>, parameters: &'a [f32]) -> Self {
+        inputs.check(RESIDUAL);
+        assert!(parameters.len() >= SUM_PARAMETERS * columns.padded);
+        GradientSums {
+            inputs,
+            parameters,
+            padded: columns.padded,
+        }
+    }
+}
+
+// SAFETY: `new` checked that all arrays have `length` elements, and the parameters' length.
+unsafe impl<A: ActivationFunction, const RESIDUAL: bool> Terms<2>
+    for GradientSums<'_, A, RESIDUAL>
+{
+    type Parameters<S: Simd> = [S::F32; SUM_PARAMETERS];
+
+    fn length(&self) -> usize {
+        self.inputs.x.len()
+    }
+
+    #[inline(always)]
+    unsafe fn parameters<S: Simd>(&self, simd: S, column: usize) -> Self::Parameters<S> {
+        // SAFETY: `column + LANES <= padded`.
+        unsafe { load_parameters(simd, self.parameters, self.padded, column) }
+    }
+
+    #[inline(always)]
+    unsafe fn add<S: Simd>(
+        &mut self,
+        simd: S,
+        at: usize,
+        lanes: usize,
+        p: &Self::Parameters<S>,
+        sums: &mut [S::F32; 2],
+    ) {
+        // SAFETY: `at + lanes <= length`.
+        let (normalized, dz) = unsafe { self.inputs.recompute::<S, RESIDUAL>(simd, at, lanes, p) };
+        sums[0] = simd.add(sums[0], dz);
+        sums[1] = simd.fma(dz, normalized, sums[1]);
+    }
+}
+
+/// Takes the mean's rest, which [`GradientSums`] leaves out, into Σ dz * normalized x.
+#[inline(always)]
+pub(super) fn finish_sum(saved: Saved, sum: f64, sum_normalized: f64) -> f64 {
+    sum_normalized - saved.mean_rest as f64 * saved.inverse_deviation as f64 * sum
+}
+
+/// `dx = inverse * (gamma * dz - mean(gamma * dz) - normalized * mean(gamma * dz * normalized))`, and `dresidual = dz`.
+pub(super) struct GradientMap<'a, A, const RESIDUAL: bool> {
+    inputs: BackwardInputs<'a, A>,
+    parameters: &'a [f32],
+    padded: usize,
+    /// Empty where it is not wanted, as `dresidual`.
+    dx: &'a mut [f32],
+    dresidual: &'a mut [f32],
+}
+
+impl<'a, A: ActivationFunction, const RESIDUAL: bool> GradientMap<'a, A, RESIDUAL> {
+    pub fn new(
+        columns: Columns,
+        inputs: BackwardInputs<'a, A>,
+        parameters: &'a [f32],
+        dx: &'a mut [f32],
+        dresidual: &'a mut [f32],
+    ) -> Self {
+        inputs.check(RESIDUAL);
+        assert!(dx.is_empty() || dx.len() == inputs.x.len());
+        assert!(dresidual.is_empty() || dresidual.len() == inputs.x.len());
+        assert!(parameters.len() >= GRADIENT_PARAMETERS * columns.padded);
+        GradientMap {
+            inputs,
+            parameters,
+            padded: columns.padded,
+            dx,
+            dresidual,
+        }
+    }
+}
+
+// SAFETY: `new` checked that all arrays have `length` elements, and the parameters' length.
+unsafe impl<A: ActivationFunction, const RESIDUAL: bool> Terms<0> for GradientMap<'_, A, RESIDUAL> {
+    type Parameters<S: Simd> = [S::F32; GRADIENT_PARAMETERS];
+
+    fn length(&self) -> usize {
+        self.inputs.x.len()
+    }
+
+    #[inline(always)]
+    unsafe fn parameters<S: Simd>(&self, simd: S, column: usize) -> Self::Parameters<S> {
+        // SAFETY: `column + LANES <= padded`.
+        unsafe { load_parameters(simd, self.parameters, self.padded, column) }
+    }
+
+    #[inline(always)]
+    unsafe fn add<S: Simd>(
+        &mut self,
+        simd: S,
+        at: usize,
+        lanes: usize,
+        p: &Self::Parameters<S>,
+        _: &mut [S::F32; 0],
+    ) {
+        // SAFETY: `at + lanes <= length`.
+        unsafe {
+            let (normalized, dz) = self.inputs.recompute::<S, RESIDUAL>(simd, at, lanes, p);
+            if !self.dx.is_empty() {
+                let projected = simd.fma(normalized, p[ALONG], p[ACROSS]);
+                let dx = simd.mul(p[INVERSE], simd.fma(p[GAMMA], dz, projected));
+                store(simd, dx, self.dx.as_mut_ptr().add(at), lanes);
+            }
+            if RESIDUAL && !self.dresidual.is_empty() {
+                store(simd, dz, self.dresidual.as_mut_ptr().add(at), lanes);
+            }
+        }
+    }
+}

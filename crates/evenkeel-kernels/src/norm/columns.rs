@@ -1,0 +1,332 @@
+//! Sums over the rows of a matrix, column by column, and maps over it with parameters of every column: the one loop under all
+//! methods whose statistics run over positions.
+//!
+//! A *tile* is a few rows, and the loop takes one vector of columns at a time down a tile: the column's parameters are loaded
+//! once for all its rows, memory is still read nearly in order, and an f32 sum grows by [`TILE_ROWS`] terms at most before it is
+//! added to an f64. Lanes are columns, so a sum's order does not depend on the vector's width.
+
+use super::scratch::with_f64;
+use crate::isa::{MAX_LANES, Simd, SimdOp, dispatch};
+
+/// Rows of a tile.
+pub(super) const TILE_ROWS: usize = 8;
+
+/// Loads `lanes` values; a constant `lanes == S::LANES` compiles to a plain load.
+///
+/// # Safety
+/// `p` must be valid for reading `lanes` values, and `lanes <= S::LANES`.
+#[inline(always)]
+pub(super) unsafe fn load<S: Simd>(simd: S, p: *const f32, lanes: usize) -> S::F32 {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if lanes == S::LANES {
+            simd.load(p)
+        } else {
+            simd.load_partial(p, lanes)
+        }
+    }
+}
+
+/// Stores `lanes` values; a constant `lanes == S::LANES` compiles to a plain store.
+///
+/// # Safety
+/// `p` must be valid for writing `lanes` values, and `lanes <= S::LANES`.
+#[inline(always)]
+pub(super) unsafe fn store<S: Simd>(simd: S, v: S::F32, p: *mut f32, lanes: usize) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if lanes == S::LANES {
+            simd.store(v, p);
+        } else {
+            simd.store_partial(v, p, lanes);
+        }
+    }
+}
+
+/// How channels lie in the columns of a matrix.
+///
+/// Few channels would leave most of a vector empty, so `fold` neighbouring rows become one row of `fold * channels` columns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Columns {
+    pub channels: usize,
+    /// Rows that make one row of columns.
+    pub fold: usize,
+    /// `channels * fold`.
+    pub width: usize,
+    /// `width` rounded up to whole vectors: the length of an array of column parameters or sums.
+    pub padded: usize,
+}
+
+impl Columns {
+    /// The columns of `rows` rows of `channels`, by shape alone (not by the instruction set: sums keep their order).
+    pub fn new(channels: usize, rows: usize) -> Self {
+        let mut fold = 1;
+        if channels < 2 * MAX_LANES {
+            while !(fold * channels).is_multiple_of(MAX_LANES) {
+                fold *= 2;
+            }
+            if rows < fold * TILE_ROWS {
+                fold = 1;
+            }
+        }
+        let width = channels * fold;
+        Columns {
+            channels,
+            fold,
+            width,
+            padded: width.next_multiple_of(MAX_LANES),
+        }
+    }
+
+    /// Copies the first `channels` values of an array of column parameters over the other folded rows.
+    #[inline(always)]
+    pub fn spread(&self, values: &mut [f32]) {
+        for row in 1..self.fold {
+            values.copy_within(..self.channels, row * self.channels);
+        }
+    }
+
+    /// Runs `sum` on arrays of `padded` column sums, as many as `out` has arrays of `channels`, and writes the channels' sums.
+    pub fn gathered(&self, out: &mut [f64], sum: impl FnOnce(&mut [f64])) {
+        let arrays = out.len() / self.channels.max(1);
+        with_f64(arrays * self.padded, |sums| {
+            sum(sums);
+            for (out, sums) in out
+                .chunks_exact_mut(self.channels.max(1))
+                .zip(sums.chunks_exact_mut(self.padded.max(1)))
+            {
+                self.gather(sums);
+                out.copy_from_slice(&sums[..self.channels]);
+            }
+        });
+    }
+
+    /// Adds the sums of the folded rows to those of the first, in order.
+    pub fn gather(&self, sums: &mut [f64]) {
+        for row in 1..self.fold {
+            let (first, rest) = sums.split_at_mut(self.channels);
+            let start = (row - 1) * self.channels;
+            for (sum, part) in first.iter_mut().zip(&rest[start..start + self.channels]) {
+                *sum += part;
+            }
+        }
+    }
+}
+
+/// What [`sum_columns`] does to every element: `N` terms to add up, or (with `N = 0`) only a map.
+///
+/// # Safety
+/// `parameters` may read only columns `column..column + S::LANES` of arrays of `padded` values, and `add` only elements
+/// `at..at + lanes` of arrays of [`Terms::length`] elements.
+pub(super) unsafe trait Terms<const N: usize> {
+    /// What is loaded once for a vector of columns.
+    type Parameters<S: Simd>: Copy;
+
+    /// Elements of the matrix, by now checked against every array that `add` touches.
+    fn length(&self) -> usize;
+
+    /// Loads the parameters of the columns from `column`.
+    ///
+    /// # Safety
+    /// `column + S::LANES` must not exceed the padded number of columns.
+    unsafe fn parameters<S: Simd>(&self, simd: S, column: usize) -> Self::Parameters<S>;
+
+    /// Takes elements `at..at + lanes`.
+    ///
+    /// # Safety
+    /// `at + lanes <= self.length()`, `lanes <= S::LANES`.
+    unsafe fn add<S: Simd>(
+        &mut self,
+        simd: S,
+        at: usize,
+        lanes: usize,
+        parameters: &Self::Parameters<S>,
+        sums: &mut [S::F32; N],
+    );
+}
+
+/// Adds the terms of every element to the sums of its column; `sums` holds `N` arrays of `columns.padded`.
+pub(super) fn sum_columns<const N: usize, T: Terms<N>>(
+    columns: Columns,
+    terms: T,
+    sums: &mut [f64],
+) {
+    assert_eq!(sums.len(), N * columns.padded);
+    dispatch(SumColumns {
+        columns,
+        terms,
+        sums,
+    });
+}
+
+/// Maps every element with its column's parameters.
+pub(super) fn map_columns<T: Terms<0>>(columns: Columns, terms: T) {
+    sum_columns::<0, T>(columns, terms, &mut []);
+}
+
+struct SumColumns<'a, const N: usize, T> {
+    columns: Columns,
+    terms: T,
+    sums: &'a mut [f64],
+}
+
+impl<const N: usize, T: Terms<N>> SimdOp for SumColumns<'_, N, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call<S: Simd>(mut self, simd: S) {
+        let width = self.columns.width;
+        if width == 0 {
+            return;
+        }
+        let length = self.terms.length();
+        let mut start = 0;
+        while start < length {
+            // A folded row may be cut short: it is a tile of its own.
+            let rows = ((length - start) / width).min(TILE_ROWS);
+            let columns = if rows == 0 { length - start } else { width };
+            // SAFETY: the tile ends at `length` at most.
+            unsafe { self.tile(simd, start, rows.max(1), columns) };
+            start += rows.max(1) * columns;
+        }
+    }
+}
+
+impl<const N: usize, T: Terms<N>> SumColumns<'_, N, T> {
+    /// Takes `rows` rows from element `start`, the first `width` columns of each.
+    ///
+    /// # Safety
+    /// `start + (rows - 1) * columns.width + width <= terms.length()`, `width <= columns.width`.
+    #[inline(always)]
+    unsafe fn tile<S: Simd>(&mut self, simd: S, start: usize, rows: usize, width: usize) {
+        let full = width - width % S::LANES;
+        let mut column = 0;
+        // SAFETY: columns stay below `width`, and padded arrays hold whole vectors.
+        unsafe {
+            while column < full {
+                self.strip(simd, start, rows, column, S::LANES);
+                column += S::LANES;
+            }
+            if column < width {
+                self.strip(simd, start, rows, column, width - column);
+            }
+        }
+    }
+
+    /// Takes `lanes` columns from `column` down `rows` rows.
+    ///
+    /// # Safety
+    /// As [`Self::tile`], and `column + lanes <= width`.
+    #[inline(always)]
+    unsafe fn strip<S: Simd>(
+        &mut self,
+        simd: S,
+        start: usize,
+        rows: usize,
+        column: usize,
+        lanes: usize,
+    ) {
+        // SAFETY: by the caller's promise every element is inside `length`; `column + S::LANES <= padded`, because padded is a
+        // multiple of every vector width.
+        unsafe {
+            let parameters = self.terms.parameters(simd, column);
+            let mut sums = [simd.zero(); N];
+            let mut at = start + column;
+            for _ in 0..rows {
+                self.terms.add(simd, at, lanes, &parameters, &mut sums);
+                at += self.columns.width;
+            }
+            for (index, sum) in sums.into_iter().enumerate() {
+                let target = self
+                    .sums
+                    .as_mut_ptr()
+                    .add(index * self.columns.padded + column);
+                if lanes < S::LANES {
+                    // Lanes past the end hold anything, and may stand for columns that exist.
+                    let mut values = [0.0; MAX_LANES];
+                    simd.store(sum, values.as_mut_ptr());
+                    for (lane, value) in values.into_iter().enumerate().take(lanes) {
+                        *target.add(lane) += value as f64;
+                    }
+                    continue;
+                }
+                let [low, high] = simd.widen(sum);
+                let upper = target.add(S::LANES / 2);
+                simd.store64(simd.add64(simd.load64(target), low), target);
+                simd.store64(simd.add64(simd.load64(upper), high), upper);
+            }
+        }
+    }
+}
+
+/// The sum of every column.
+pub(super) struct Sum<'a>(pub &'a [f32]);
+
+// SAFETY: `length` is the slice's; nothing else is read.
+unsafe impl Terms<1> for Sum<'_> {
+    type Parameters<S: Simd> = ();
+
+    fn length(&self) -> usize {
+        self.0.len()
+    }
+
+    #[inline(always)]
+    unsafe fn parameters<S: Simd>(&self, _: S, _: usize) {}
+
+    #[inline(always)]
+    unsafe fn add<S: Simd>(
+        &mut self,
+        simd: S,
+        at: usize,
+        lanes: usize,
+        _: &(),
+        sums: &mut [S::F32; 1],
+    ) {
+        // SAFETY: `at + lanes <= length`.
+        let x = unsafe { load(simd, self.0.as_ptr().add(at), lanes) };
+        sums[0] = simd.add(sums[0], x);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_channels_fold_to_whole_vectors() {
+        for channels in 1..70 {
+            let columns = Columns::new(channels, 1 << 20);
+            assert_eq!(columns.width, channels * columns.fold);
+            assert!(channels >= 32 || columns.width.is_multiple_of(MAX_LANES));
+            assert_eq!(
+                Columns::new(channels, 7).fold,
+                1,
+                "a short matrix is not folded"
+            );
+        }
+    }
+
+    #[test]
+    fn sums_every_column_at_every_size() {
+        for channels in [1, 2, 3, 5, 7, 15, 16, 17, 31, 32, 33, 63, 65] {
+            for rows in [0, 1, 2, 7, 8, 9, 100, 131, 257] {
+                let columns = Columns::new(channels, rows);
+                let x: Vec<f32> = (0..rows * channels)
+                    .map(|i| (i * 37 % 101) as f32 - 50.0)
+                    .collect();
+                let mut sums = vec![0.0; columns.padded];
+                sum_columns(columns, Sum(&x), &mut sums);
+                columns.gather(&mut sums);
+                for channel in 0..channels {
+                    let expected: f64 = (0..rows)
+                        .map(|row| x[row * channels + channel] as f64)
+                        .sum();
+                    assert_eq!(
+                        sums[channel], expected,
+                        "{rows} rows, channel {channel} of {channels}"
+                    );
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! The passes of a method whose statistics run over positions: measure every piece of a sample, merge, map.
+//!
+//! Pieces are cut by shape, and what is computed does not depend on who computes it when. So the schedule is free to look at
+//! the threads: a thread takes whole samples, whose second pass then reads from cache, unless there are too few samples to keep
+//! all threads busy; then they share the pieces. A batch norm is one sample that holds all rows.
+
+use super::columns::{Columns, TILE_ROWS};
+use super::scratch::{with_f32, with_f64};
+use crate::parallel::{DisjointMut, for_each_task, piece};
+use std::ops::Range;
+
+/// Elements of a piece, about: small enough to stay in a core's second-level cache beside its gradient.
+const PIECE_ELEMENTS: usize = 1 << 15;
+
+/// Samples of rows of channels, cut into pieces.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Slab {
+    pub samples: usize,
+    pub positions: usize,
+    pub columns: Columns,
+    piece_rows: usize,
+    pub pieces: usize,
+}
+
+impl Slab {
+    /// Cuts `samples` samples of `positions` rows of `channels`.
+    pub fn new(samples: usize, positions: usize, channels: usize) -> Self {
+        let columns = Columns::new(channels, positions);
+        let tile = columns.fold * TILE_ROWS;
+        let most = (PIECE_ELEMENTS / channels.max(1)).max(TILE_ROWS * TILE_ROWS);
+        let pieces = positions.div_ceil(most).max(1);
+        let piece_rows = positions.div_ceil(pieces).max(1).next_multiple_of(tile);
+        Slab {
+            samples,
+            positions,
+            columns,
+            piece_rows,
+            pieces: positions.div_ceil(piece_rows).max(1),
+        }
+    }
+
+    fn sample_elements(&self) -> usize {
+        self.positions * self.columns.channels
+    }
+
+    /// Elements of a piece of a sample, in the whole array.
+    pub fn range(&self, sample: usize, index: usize) -> Range<usize> {
+        let rows = piece(index, self.piece_rows, self.positions);
+        let start = sample * self.sample_elements();
+        start + rows.start * self.columns.channels..start + rows.end * self.columns.channels
+    }
+
+    /// Rows of every piece, in order.
+    pub fn piece_counts(&self) -> impl Iterator<Item = usize> + use<> {
+        let slab = *self;
+        (0..slab.pieces).map(move |index| piece(index, slab.piece_rows, slab.positions).len())
+    }
+}
+
+/// One method's passes over a [`Slab`]. Ranges are of elements of the whole arrays.
+pub(super) trait Passes: Sync {
+    /// f64 values that measuring a piece writes.
+    fn measurement_length(&self) -> usize;
+    /// f32 parameters of a sample.
+    fn parameter_length(&self) -> usize;
+    /// Fills the parameters that measuring needs.
+    fn prepare(&self, _sample: usize, _parameters: &mut [f32]) {}
+    /// Measures a piece.
+    fn measure(&self, range: Range<usize>, parameters: &[f32], measurement: &mut [f64]);
+    /// Merges the measurements of a sample's pieces into the first, and fills the parameters of the map.
+    fn finish(&self, sample: usize, measurements: &mut [f64], parameters: &mut [f32]);
+    /// Writes a range of the output.
+    fn map(&self, range: Range<usize>, parameters: &[f32]);
+}
+
+/// Runs `passes`; `after` sees the measurements of all samples, each as `finish` left it, `stride` values apart.
+pub(super) fn run(slab: Slab, passes: &impl Passes, after: impl FnOnce(&[f64], usize)) {
+    let length = passes.measurement_length();
+    let stride = slab.pieces * length;
+    let work = slab.samples * slab.sample_elements();
+    let threads = rayon::current_num_threads();
+    let by_sample =
+        slab.pieces == 1 || slab.samples >= 4 * threads || slab.samples.is_multiple_of(threads);
+    with_f64(slab.samples * stride, |measurements| {
+        let all = DisjointMut::new(measurements);
+        if by_sample {
+            for_each_task(slab.samples, work, |sample| {
+                // SAFETY: a task has its own sample's measurements.
+                let own = unsafe { all.part(sample * stride..(sample + 1) * stride) };
+                with_f32(passes.parameter_length(), |parameters| {
+                    passes.prepare(sample, parameters);
+                    for index in 0..slab.pieces {
+                        passes.measure(
+                            slab.range(sample, index),
+                            parameters,
+                            &mut own[index * length..(index + 1) * length],
+                        );
+                    }
+                    passes.finish(sample, own, parameters);
+                    // Backwards: what was read last is still in cache.
+                    for index in (0..slab.pieces).rev() {
+                        passes.map(slab.range(sample, index), parameters);
+                    }
+                });
+            });
+        } else {
+            share_pieces(slab, passes, &all);
+        }
+        after(measurements, stride);
+    });
+}
+
+/// The schedule for few samples: every pass is cut into pieces.
+fn share_pieces(slab: Slab, passes: &impl Passes, measurements: &DisjointMut<f64>) {
+    let length = passes.measurement_length();
+    let stride = slab.pieces * length;
+    let parameter_length = passes.parameter_length();
+    let work = slab.samples * slab.sample_elements();
+    let tasks = slab.samples * slab.pieces;
+    with_f32(slab.samples * parameter_length, |parameters| {
+        let of = |sample: usize| sample * parameter_length..(sample + 1) * parameter_length;
+        for sample in 0..slab.samples {
+            passes.prepare(sample, &mut parameters[of(sample)]);
+        }
+        for_each_task(tasks, work, |task| {
+            let (sample, index) = (task / slab.pieces, task % slab.pieces);
+            // SAFETY: a task has its own piece's measurement.
+            let own = unsafe { measurements.part(task * length..(task + 1) * length) };
+            passes.measure(slab.range(sample, index), &parameters[of(sample)], own);
+        });
+        for sample in 0..slab.samples {
+            // SAFETY: the tasks above have ended.
+            let own = unsafe { measurements.part(sample * stride..(sample + 1) * stride) };
+            passes.finish(sample, own, &mut parameters[of(sample)]);
+        }
+        for_each_task(tasks, work, |task| {
+            let (sample, index) = (task / slab.pieces, task % slab.pieces);
+            passes.map(slab.range(sample, index), &parameters[of(sample)]);
+        });
+    });
+}
