@@ -17,6 +17,7 @@ pub const OPERATIONS: Family = &[
     ("adam_step", adam),
     ("rms_prop_step", rms_prop),
     ("moving_average_step", moving_average),
+    ("swap", swap),
     ("global_norm", global_norm),
     ("clip_by_global_norm", clip_by_global_norm),
 ];
@@ -148,6 +149,17 @@ fn moving_average(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
             heap.f32(value)?,
             decay,
         )?)
+    })
+}
+
+/// `swap(a, b)`: exchanges the values of two tensors.
+fn swap(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
+    let slots = [arguments.slot()?, arguments.slot()?];
+    heap.update(slots, |_, [a, b]| {
+        let (a, b) = (a.f32_mut()?, b.f32_mut()?);
+        evenkeel_kernels::error::check_length("b", b.len(), a.len())?;
+        a.swap_with_slice(b);
+        Ok(())
     })
 }
 

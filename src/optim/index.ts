@@ -1,0 +1,16 @@
+export { Adam, type AdamOptions, AdamW } from './adam';
+export { clipByGlobalNorm, globalNorm } from './clipping';
+export { ExponentialMovingAverage, type ExponentialMovingAverageOptions } from './moving-average';
+export {
+  Optimizer,
+  type OptimizerOptions,
+  type OptimizerState,
+  type ParameterGroup,
+  type StepOptions,
+  type Trainable,
+} from './optimizer';
+export { type DecayGroup, type HasParameters, parameterGroups } from './parameter-groups';
+export { RMSprop, type RMSpropOptions } from './rms-prop';
+export type { Schedule } from './schedules';
+export * as schedules from './schedules';
+export { SGD, type SGDOptions } from './sgd';

@@ -1,0 +1,211 @@
+import { EvenkeelError } from '../errors';
+import { checkState, type StateValue, writeState } from '../nn/state';
+import { keep, noGrad, type Tensor, zeros } from '../tensor';
+
+/** What every optimizer can set for each group of parameters. */
+export interface OptimizerOptions {
+  /** Step size, at least 0. */
+  readonly learningRate: number;
+  /**
+   * Weight decay, at least 0. In a plain list it spares parameters whose `decay` is false (biases, scales and shifts); in a group
+   * it applies to every parameter. @defaultValue 0
+   */
+  readonly weightDecay?: number;
+}
+
+/** Parameters with settings of their own; what is left out is taken from the optimizer's options. */
+export type ParameterGroup<Options extends OptimizerOptions> = Partial<Options> & {
+  /** The parameters of the group. */
+  readonly parameters: readonly Tensor[];
+};
+
+/** What an optimizer trains: a list of parameters, or groups with settings of their own. */
+export type Trainable<Options extends OptimizerOptions> = readonly Tensor[] | readonly ParameterGroup<Options>[];
+
+/** An optimizer's state: tensors by name, and plain values that survive JSON. */
+export interface OptimizerState<Value = Tensor> {
+  /** State of each parameter, by its position and the state's name: `0.velocity`. */
+  readonly tensors: ReadonlyMap<string, Value>;
+  /** Which optimizer it is, its learning rate, and the steps done by each parameter. */
+  readonly values: Readonly<Record<string, unknown>>;
+}
+
+/** Options of {@link Optimizer.step}. */
+export interface StepOptions {
+  /** Factor on every gradient, at no extra cost: 1 / batches where gradients of several were added up. @defaultValue 1 */
+  readonly gradientScale?: number;
+}
+
+/** A parameter with its settings and state. */
+export interface Entry<Settings> {
+  readonly parameter: Tensor;
+  readonly settings: Settings;
+  /** The group's learning rate, divided by the optimizer's. */
+  readonly rateRatio: number;
+  readonly states: ReadonlyMap<string, Tensor>;
+  /** Steps done. */
+  steps: number;
+}
+
+/** Checks that a hyperparameter is a number in `low..high`. */
+export function checkNumber(owner: string, name: string, value: number, low: number, high: number): number {
+  if (typeof value !== 'number' || !(value >= low && value < high)) {
+    const range = high === Number.POSITIVE_INFINITY ? `of at least ${low}` : `of at least ${low} and less than ${high}`;
+    throw new EvenkeelError('INVALID_ARGUMENT', `${owner}: ${name} must be a number ${range}, got ${String(value)}`);
+  }
+  return value;
+}
+
+function isGroup<Options extends OptimizerOptions>(
+  item: Tensor | ParameterGroup<Options>,
+): item is ParameterGroup<Options> {
+  return 'parameters' in item;
+}
+
+/**
+ * The base of all optimizers: parameters in groups, their state, and saving and loading it. Weights are updated in place on the
+ * compute thread, one pass over weight, gradient and state for each parameter.
+ */
+export abstract class Optimizer<Options extends OptimizerOptions, Settings extends { readonly weightDecay: number }> {
+  readonly #entries: Entry<Settings>[] = [];
+  #learningRate: number;
+
+  protected constructor(parameters: Trainable<Options>, options: Options) {
+    this.#learningRate = this.#checkRate(options.learningRate);
+    const seen = new Set<Tensor>();
+    if (!Array.isArray(parameters)) {
+      throw this.#invalid(`expected a list of parameters or of groups { parameters, … }, got ${String(parameters)}`);
+    }
+    const items = parameters as readonly (Tensor | ParameterGroup<Options>)[];
+    for (const item of items) {
+      const grouped = isGroup(item);
+      for (const parameter of grouped ? item.parameters : [item]) {
+        if (seen.has(parameter)) throw this.#invalid('a parameter was given twice');
+        seen.add(parameter);
+        this.#add(parameter, options, grouped ? item : undefined);
+      }
+    }
+    if (this.#entries.length === 0) throw this.#invalid('there is nothing to train: the list of parameters is empty');
+  }
+
+  /** The settings that these options ask for, all checked. */
+  protected abstract settings(options: Options): Settings;
+  /** The names of the state tensors of each parameter. */
+  protected abstract stateNames(settings: Settings): readonly string[];
+  /** Enqueues the update of one parameter. */
+  protected abstract update(entry: Entry<Settings>, gradient: Tensor, rate: number, gradientScale: number): void;
+
+  #add(parameter: Tensor, options: Options, group: ParameterGroup<Options> | undefined): void {
+    if (parameter.dtype !== 'float32') throw this.#invalid(`parameters must be float32, got ${parameter.dtype}`);
+    const given = { ...options, ...group };
+    const rate = this.#checkRate(given.learningRate);
+    if (options.learningRate === 0 && rate !== 0) {
+      throw this.#invalid('a group has a learning rate of its own, so the optimizer needs one above 0 to relate it to');
+    }
+    const checked = this.settings(given);
+    const spared = group === undefined && 'decay' in parameter && parameter.decay === false;
+    const settings = spared ? { ...checked, weightDecay: 0 } : checked;
+    const states = new Map<string, Tensor>();
+    for (const name of this.stateNames(settings)) states.set(name, keep(zeros(parameter.shape)));
+    const rateRatio = rate === options.learningRate ? 1 : rate / options.learningRate;
+    this.#entries.push({ parameter, settings, rateRatio, states, steps: 0 });
+  }
+
+  #checkRate(rate: number): number {
+    return checkNumber(this.constructor.name, 'learningRate', rate, 0, Number.POSITIVE_INFINITY);
+  }
+
+  #invalid(problem: string): EvenkeelError {
+    return new EvenkeelError('INVALID_ARGUMENT', `${this.constructor.name}: ${problem}`);
+  }
+
+  /**
+   * The step size, for a schedule to change: `optimizer.learningRate = schedule(step)`. Groups with a learning rate of their own
+   * keep their ratio to it.
+   */
+  get learningRate(): number {
+    return this.#learningRate;
+  }
+
+  set learningRate(rate: number) {
+    this.#learningRate = this.#checkRate(rate);
+  }
+
+  /** The parameters, in the order in which they were given. */
+  get parameters(): readonly Tensor[] {
+    return this.#entries.map(({ parameter }) => parameter);
+  }
+
+  /** Updates every parameter that has a gradient. Gradients stay: call {@link zeroGrad} before the next backward pass. */
+  step(options: StepOptions = {}): void {
+    const { gradientScale = 1 } = options;
+    if (!Number.isFinite(gradientScale)) throw this.#invalid(`gradientScale must be finite, got ${gradientScale}`);
+    noGrad(() => {
+      for (const entry of this.#entries) {
+        const gradient = entry.parameter.grad;
+        if (gradient === undefined) continue;
+        entry.steps++;
+        entry.parameter.storage.version++;
+        this.update(entry, gradient, this.#learningRate * entry.rateRatio, gradientScale);
+      }
+    });
+  }
+
+  /** Frees the gradients of all parameters. */
+  zeroGrad(): void {
+    for (const { parameter } of this.#entries) {
+      parameter.grad?.dispose();
+      parameter.grad = undefined;
+    }
+  }
+
+  /** The state: live tensors (read or save them before the next step) and plain values. */
+  stateDict(): OptimizerState {
+    const tensors = new Map<string, Tensor>();
+    for (const [index, { states }] of this.#entries.entries()) {
+      for (const [name, state] of states) tensors.set(`${index}.${name}`, state);
+    }
+    return {
+      tensors,
+      values: {
+        optimizer: this.constructor.name,
+        learningRate: this.#learningRate,
+        steps: this.#entries.map(({ steps }) => steps),
+      },
+    };
+  }
+
+  /**
+   * Goes on from a state that {@link stateDict} returned. Everything is checked before anything is written.
+   *
+   * @throws EvenkeelError INVALID_ARGUMENT, SHAPE_MISMATCH, DTYPE_MISMATCH where the state is not of this optimizer
+   */
+  loadStateDict(state: OptimizerState<StateValue>): void {
+    const { optimizer, learningRate, steps } = state.values as Readonly<
+      Record<'optimizer' | 'learningRate' | 'steps', unknown>
+    >;
+    const own = this.stateDict();
+    const name = this.constructor.name;
+    if (optimizer !== name) throw this.#invalid(`loadStateDict was given the state of ${String(optimizer)}`);
+    if (!Array.isArray(steps) || steps.length !== this.#entries.length || !steps.every(Number.isSafeInteger)) {
+      throw this.#invalid(
+        `loadStateDict expected step counts of ${this.#entries.length} parameters, got ${JSON.stringify(steps)}; ` +
+          'build the optimizer over the same parameters as the one that was saved',
+      );
+    }
+    const rate = this.#checkRate(learningRate as number);
+    checkState(name, own.tensors, state.tensors, true);
+    for (const [key, tensor] of own.tensors) writeState(tensor, state.tensors.get(key)!);
+    for (const [index, entry] of this.#entries.entries()) entry.steps = steps[index] as number;
+    this.#learningRate = rate;
+  }
+
+  /** Frees the state. The parameters live on. */
+  dispose(): void {
+    for (const { states } of this.#entries) for (const state of states.values()) state.dispose();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+}

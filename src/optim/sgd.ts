@@ -1,0 +1,48 @@
+import { EvenkeelError } from '../errors';
+import type { Tensor } from '../tensor';
+import { run } from '../tensor/tensor';
+import { checkNumber, type Entry, Optimizer, type OptimizerOptions, type Trainable } from './optimizer';
+
+/** Options of {@link SGD}. */
+export interface SGDOptions extends OptimizerOptions {
+  /** How much of the velocity is kept, in `[0, 1)`. @defaultValue 0 */
+  readonly momentum?: number;
+  /** Whether the step looks ahead along the velocity (Nesterov); needs momentum. @defaultValue false */
+  readonly nesterov?: boolean;
+}
+
+type Settings = Required<Omit<SGDOptions, 'learningRate'>>;
+
+/**
+ * Stochastic gradient descent, with PyTorch's semantics and no dampening: `g = gradient + weightDecay * w`,
+ * `v = momentum * v + g`, `w -= learningRate * v` (Nesterov: `w -= learningRate * (g + momentum * v)`).
+ *
+ * ```ts
+ * const optimizer = new optim.SGD(model.parameters(), { learningRate: 0.1, momentum: 0.9, weightDecay: 1e-4 });
+ * ```
+ */
+export class SGD extends Optimizer<SGDOptions, Settings> {
+  /** @throws EvenkeelError INVALID_ARGUMENT for a hyperparameter out of its range, or nothing to train */
+  constructor(parameters: Trainable<SGDOptions>, options: SGDOptions) {
+    super(parameters, options);
+  }
+
+  protected override settings({ momentum = 0, nesterov = false, weightDecay = 0 }: SGDOptions): Settings {
+    checkNumber('SGD', 'momentum', momentum, 0, 1);
+    checkNumber('SGD', 'weightDecay', weightDecay, 0, Number.POSITIVE_INFINITY);
+    if (nesterov && momentum === 0) {
+      throw new EvenkeelError('INVALID_ARGUMENT', 'SGD: nesterov needs a momentum above 0');
+    }
+    return { momentum, nesterov, weightDecay };
+  }
+
+  protected override stateNames({ momentum }: Settings): readonly string[] {
+    return momentum > 0 ? ['velocity'] : [];
+  }
+
+  protected override update(entry: Entry<Settings>, gradient: Tensor, rate: number, gradientScale: number): void {
+    const { weightDecay, momentum, nesterov } = entry.settings;
+    const velocity = entry.states.get('velocity');
+    run('sgd_step', [], entry.parameter, gradient, velocity, gradientScale, rate, weightDecay, momentum, nesterov);
+  }
+}
