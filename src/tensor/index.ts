@@ -3,6 +3,8 @@ export { full, type NestedArray, ones, type TensorOptions, tensor, zeros } from 
 export { customFunction, type FunctionContext, type FunctionDefinition } from './custom-function';
 export type { DType, TypedArray } from './dtype';
 export { type GradcheckOptions, type GradcheckResult, gradcheck } from './gradcheck';
+export { type Conv2dOptions, conv2d } from './operations/convolution';
+export { linear, matmul } from './operations/matmul';
 export {
   type AvgPoolOptions,
   avgPool2d,

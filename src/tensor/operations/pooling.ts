@@ -2,9 +2,9 @@ import { EvenkeelError } from '../../errors';
 import { isGradEnabled, record } from '../autograd';
 import { formatShape } from '../shape';
 import { allocate, run, type Tensor } from '../tensor';
+import { type Pair, pair } from './pair';
 
-/** One number for both axes, or `[vertical, horizontal]`. */
-export type Pair = number | readonly [number, number];
+export type { Pair } from './pair';
 
 /** What a pooling window slides over. */
 export interface PoolOptions {
@@ -32,19 +32,6 @@ interface Geometry {
   /** The arguments of the native operations. */
   readonly words: readonly number[];
   readonly positions: number;
-}
-
-function pair(operation: string, name: string, value: Pair, least: number): readonly [number, number] {
-  const [vertical, horizontal] = typeof value === 'number' ? [value, value] : value;
-  for (const size of [vertical, horizontal]) {
-    if (!Number.isInteger(size) || size < least) {
-      throw new EvenkeelError(
-        'INVALID_ARGUMENT',
-        `${operation}: ${name} must be a whole number of at least ${least}, or two of them, got ${String(value)}`,
-      );
-    }
-  }
-  return [vertical, horizontal];
 }
 
 function checkImages(operation: string, input: Tensor): readonly [number, number, number, number] {

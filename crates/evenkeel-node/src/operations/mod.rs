@@ -4,6 +4,8 @@
 //! TypeScript finds it by that name.
 
 mod basic;
+mod convolution;
+mod matrix;
 mod optimizer;
 mod pooling;
 
@@ -20,6 +22,8 @@ pub type Family = &'static [(&'static str, Operation)];
 /// Every family of operations.
 const FAMILIES: &[Family] = &[
     basic::OPERATIONS,
+    convolution::OPERATIONS,
+    matrix::OPERATIONS,
     optimizer::OPERATIONS,
     pooling::OPERATIONS,
 ];

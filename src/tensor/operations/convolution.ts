@@ -1,0 +1,123 @@
+import { EvenkeelError } from '../../errors';
+import { record } from '../autograd';
+import { formatShape } from '../shape';
+import { allocate, run, type Tensor } from '../tensor';
+import { biasGradient, checkBias, checkFloat } from './matmul';
+import { type Pair, pair } from './pair';
+
+/** How the kernel of {@link conv2d} moves over the image. */
+export interface Conv2dOptions {
+  /** Distance between windows. @defaultValue 1 */
+  readonly stride?: Pair;
+  /** Rows of zeros above and below, columns of zeros left and right. @defaultValue 0 */
+  readonly padding?: Pair;
+  /** Distance between the kernel's elements. @defaultValue 1 */
+  readonly dilation?: Pair;
+  /** Groups of channels that do not see each other; divides both channel counts. @defaultValue 1 */
+  readonly groups?: number;
+}
+
+interface Geometry {
+  readonly outputShape: readonly number[];
+  /** The arguments of the native operations. */
+  readonly words: readonly number[];
+}
+
+function checkRank(name: string, tensor: Tensor, layout: string): readonly [number, number, number, number] {
+  const [a, b, c, d] = tensor.shape;
+  if (tensor.rank !== 4 || a === undefined || b === undefined || c === undefined || d === undefined) {
+    throw new EvenkeelError(
+      'SHAPE_MISMATCH',
+      `conv2d: expected ${name} ${layout}, got shape ${formatShape(tensor.shape)}`,
+    );
+  }
+  return [a, b, c, d];
+}
+
+function geometryOf(input: Tensor, weight: Tensor, options: Conv2dOptions): Geometry {
+  const [batch, height, width, inChannels] = checkRank('an input', input, '[batch, height, width, inChannels]');
+  const [kernelHeight, kernelWidth, groupChannels, outChannels] = checkRank(
+    'a weight',
+    weight,
+    '[kernelHeight, kernelWidth, inChannels / groups, outChannels]',
+  );
+  for (const tensor of [input, weight]) {
+    if (tensor.shape.slice(tensor === input ? 1 : 0).includes(0)) {
+      throw new EvenkeelError(
+        'SHAPE_MISMATCH',
+        `conv2d: only the batch may be empty, got input ${formatShape(input.shape)}, weight ${formatShape(weight.shape)}`,
+      );
+    }
+  }
+  const stride = pair('conv2d', 'stride', options.stride ?? 1, 1);
+  const padding = pair('conv2d', 'padding', options.padding ?? 0, 0);
+  const dilation = pair('conv2d', 'dilation', options.dilation ?? 1, 1);
+  const groups = options.groups ?? 1;
+  if (!Number.isInteger(groups) || groups < 1) {
+    throw new EvenkeelError('INVALID_ARGUMENT', `conv2d: groups must be a whole number of at least 1, got ${groups}`);
+  }
+  if (inChannels !== groupChannels * groups || outChannels % groups !== 0) {
+    throw new EvenkeelError(
+      'SHAPE_MISMATCH',
+      `conv2d: ${groups} group(s) of weight ${formatShape(weight.shape)} need ${groupChannels * groups} input channels and ` +
+        `output channels that ${groups} divides, got input ${formatShape(input.shape)}`,
+    );
+  }
+  const kernel = [kernelHeight, kernelWidth] as const;
+  const sizes = [height, width].map((length, axis) => {
+    const span = dilation[axis]! * (kernel[axis]! - 1) + 1;
+    const slack = length + 2 * padding[axis]! - span;
+    if (slack < 0) {
+      throw new EvenkeelError(
+        'SHAPE_MISMATCH',
+        `conv2d: a kernel that spans ${span} does not fit into ${length} + 2 * ${padding[axis]!} of padding ` +
+          `(input ${formatShape(input.shape)}, weight ${formatShape(weight.shape)}); use more padding or a smaller kernel`,
+      );
+    }
+    return Math.floor(slack / stride[axis]!) + 1;
+  });
+  return {
+    outputShape: [batch, sizes[0]!, sizes[1]!, outChannels],
+    words: [batch, height, width, inChannels, outChannels, ...kernel, ...stride, ...padding, ...dilation, groups],
+  };
+}
+
+/**
+ * 2-D convolution (cross-correlation, as in every deep learning library).
+ *
+ * `input` is `[batch, height, width, inChannels]`, `weight` `[kernelHeight, kernelWidth, inChannels / groups, outChannels]`,
+ * `bias` `[outChannels]`; the result is `[batch, outHeight, outWidth, outChannels]` with
+ * `outHeight = floor((height + 2 * padding - dilation * (kernelHeight - 1) - 1) / stride) + 1`.
+ *
+ * @throws EvenkeelError SHAPE_MISMATCH, DTYPE_MISMATCH, INVALID_ARGUMENT
+ */
+export function conv2d(input: Tensor, weight: Tensor, bias?: Tensor, options: Conv2dOptions = {}): Tensor {
+  checkFloat('conv2d', { input, weight, bias });
+  const { outputShape, words } = geometryOf(input, weight, options);
+  checkBias('conv2d', bias, outputShape[3]!);
+  const output = allocate('conv2d', outputShape);
+  run('conv2d_forward', [output], input, weight, bias, ...words);
+  const [inputShape, weightShape] = [input.shape, weight.shape];
+  // The weight's gradient needs the input and the other way round: what no gradient needs is not kept.
+  const inputs = bias === undefined ? [input, weight] : [input, weight, bias];
+  const saved: Tensor[] = [];
+  const save = (tensor: Tensor, wanted: boolean): number => (wanted ? saved.push(tensor) - 1 : -1);
+  const inputAt = save(input, weight.requiresGrad);
+  const weightAt = save(weight, input.requiresGrad);
+  return record('conv2d', inputs, output, saved, (gradient, kept, needs) => {
+    let inputGradient: Tensor | undefined;
+    let weightGradient: Tensor | undefined;
+    if (needs[0] === true) {
+      inputGradient = allocate('conv2d backward', inputShape);
+      run('conv2d_backward_data', [inputGradient], gradient, kept[weightAt]!, ...words);
+    }
+    if (needs[1] === true) {
+      weightGradient = allocate('conv2d backward', weightShape);
+      run('conv2d_backward_weights', [weightGradient], kept[inputAt]!, gradient, ...words);
+    }
+    return [inputGradient, weightGradient, needs[2] === true ? biasGradient(gradient) : undefined].slice(
+      0,
+      inputs.length,
+    );
+  });
+}
