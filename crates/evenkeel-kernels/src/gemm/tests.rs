@@ -1,7 +1,7 @@
 //! Products against ndarray's, for every transposition and many sizes.
 
 use super::*;
-use crate::testing::assert_same_bits_at_any_thread_count;
+use crate::testing::{assert_same_bits_at_any_thread_count, at_every_level};
 use ndarray::Array2;
 
 fn values(count: usize, seed: u64) -> Vec<f32> {
@@ -72,20 +72,26 @@ fn check(m: usize, n: usize, k: usize) {
 
 #[test]
 fn products_match_ndarray() {
-    for n in [0, 1, 3, 7, 15, 16, 17, 33, 47, 48, 49, 63, 64, 65, 100] {
-        check(13, n, 9);
-    }
-    for m in [0, 1, 2, 5, 6, 7, 11, 12, 13, 23, 24, 25, 49, 241] {
-        check(m, 33, 17);
-    }
-    for k in [0, 1, 2, 15, 255, 256, 257, 600] {
-        check(19, 35, k);
-    }
-    check(300, 200, 100);
+    at_every_level(|| {
+        for n in [0, 1, 3, 7, 15, 16, 17, 33, 47, 48, 49, 63, 64, 65, 100] {
+            check(13, n, 9);
+        }
+        for m in [0, 1, 2, 5, 6, 7, 11, 12, 13, 23, 24, 25, 49, 241] {
+            check(m, 33, 17);
+        }
+        for k in [0, 1, 2, 15, 255, 256, 257, 600] {
+            check(19, 35, k);
+        }
+        check(300, 200, 100);
+    });
 }
 
 #[test]
 fn linear_layers_and_their_gradients() {
+    at_every_level(check_linear_layer);
+}
+
+fn check_linear_layer() {
     let (batch, inputs, outputs) = (5, 37, 10);
     let x = values(batch * inputs, 1);
     let w = values(inputs * outputs, 2);
