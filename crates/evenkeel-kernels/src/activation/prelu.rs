@@ -3,6 +3,7 @@
 use crate::error::{KernelError, Result, check_length, checked_product};
 use crate::isa::{Simd, SimdOp, dispatch};
 use crate::parallel::{DisjointMut, for_each_task, piece};
+use crate::reduce::with_scratch;
 
 /// Rows per task and per partial sum: fixed, so that the order of the additions is.
 const ROWS: usize = 256;
@@ -49,42 +50,44 @@ pub fn prelu_backward(
     check_length("prelu input gradient", dx.len(), x.len())?;
     check_length("prelu slope gradient", slope_gradient.len(), slope.len())?;
     let tasks = rows.div_ceil(ROWS);
-    let mut partials = vec![0.0f64; checked_product("prelu partial sums", &[tasks, channels])?];
-    {
-        let partials = DisjointMut::new(&mut partials);
-        let parts = DisjointMut::new(dx);
-        for_each_task(tasks, x.len(), |task| {
-            let rows = piece(task, ROWS, rows);
-            let range = rows.start * channels..rows.end * channels;
-            // SAFETY: tasks have different rows, and each has its own partial sums.
-            let (dx, sums) = unsafe {
-                (
-                    parts.part(range.clone()),
-                    partials.part(task * channels..(task + 1) * channels),
-                )
-            };
-            dispatch(Backward {
-                x: &x[range.clone()],
-                dy: &dy[range],
-                slope,
-                channels,
-                dx,
-                sums,
+    let length = checked_product("prelu partial sums", &[tasks, channels])?;
+    with_scratch(length, |partials| {
+        {
+            let partials = DisjointMut::new(partials);
+            let parts = DisjointMut::new(dx);
+            for_each_task(tasks, x.len(), |task| {
+                let rows = piece(task, ROWS, rows);
+                let range = rows.start * channels..rows.end * channels;
+                // SAFETY: tasks have different rows, and each has its own partial sums.
+                let (dx, sums) = unsafe {
+                    (
+                        parts.part(range.clone()),
+                        partials.part(task * channels..(task + 1) * channels),
+                    )
+                };
+                dispatch(Backward {
+                    x: &x[range.clone()],
+                    dy: &dy[range],
+                    slope,
+                    channels,
+                    dx,
+                    sums,
+                });
             });
-        });
-    }
-    let total = |channel: usize| -> f64 {
-        (0..tasks)
-            .map(|task| partials[task * channels + channel])
-            .sum()
-    };
-    if slope.len() == 1 {
-        slope_gradient[0] = (0..channels).map(total).sum::<f64>() as f32;
-    } else {
-        for (channel, gradient) in slope_gradient.iter_mut().enumerate() {
-            *gradient = total(channel) as f32;
         }
-    }
+        let total = |channel: usize| -> f64 {
+            (0..tasks)
+                .map(|task| partials[task * channels + channel])
+                .sum()
+        };
+        if slope.len() == 1 {
+            slope_gradient[0] = (0..channels).map(total).sum::<f64>() as f32;
+        } else {
+            for (channel, gradient) in slope_gradient.iter_mut().enumerate() {
+                *gradient = total(channel) as f32;
+            }
+        }
+    });
     Ok(())
 }
 

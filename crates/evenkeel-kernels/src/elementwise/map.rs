@@ -1,6 +1,6 @@
 //! The loop under every elementwise kernel: a function of `N` vectors, applied along contiguous memory.
 
-use crate::isa::{Simd, SimdOp, dispatch};
+use crate::isa::{MAX_LANES, Simd, SimdOp, dispatch};
 use crate::parallel::{for_each_task, piece};
 
 /// Elements per task: 64 KB of f32, which fits in a core's second-level cache together with its other operands.
@@ -133,5 +133,23 @@ pub(crate) fn operands<const N: usize>(inputs: [&[f32]; N], output: &mut [f32]) 
     Operands {
         inputs: inputs.map(<[f32]>::as_ptr),
         output: output.as_mut_ptr(),
+    }
+}
+
+/// The first `n` lanes from memory, the others `filler`.
+///
+/// # Safety
+/// `p` must be valid for reading `n <= LANES` f32.
+#[inline(always)]
+pub(crate) unsafe fn load_filled<S: Simd>(simd: S, p: *const f32, n: usize, filler: f32) -> S::F32 {
+    if n == S::LANES {
+        // SAFETY: the caller's promise.
+        return unsafe { simd.load(p) };
+    }
+    const ONES: [f32; MAX_LANES] = [1.0; MAX_LANES];
+    // SAFETY: the caller's promise, and `n` is less than the length of `ONES`.
+    unsafe {
+        let present = simd.gt(simd.load_partial(ONES.as_ptr(), n), simd.zero());
+        simd.select(present, simd.load_partial(p, n), simd.splat(filler))
     }
 }

@@ -2,6 +2,7 @@
 
 use super::axes::Plan;
 use super::reducer::Reducer;
+use crate::elementwise::map::load_filled;
 use crate::isa::{MAX_LANES, Simd, SimdOp, dispatch};
 use crate::parallel::{DisjointMut, for_each_task, piece};
 use std::cell::Cell;
@@ -22,7 +23,7 @@ thread_local! {
 }
 
 /// Lends `length` numbers (of any value) to `body`.
-fn with_scratch<T>(length: usize, body: impl FnOnce(&mut [f64]) -> T) -> T {
+pub(crate) fn with_scratch<T>(length: usize, body: impl FnOnce(&mut [f64]) -> T) -> T {
     let mut scratch = SCRATCH.take();
     if scratch.len() < length {
         scratch.resize(length, 0.0);
@@ -97,7 +98,7 @@ fn reduce_segment<S: Simd, R: Reducer>(simd: S, reducer: R, x: &[f32]) -> f64 {
     }
     for rest in chunks.remainder().chunks(S::LANES) {
         // SAFETY: `rest` holds at most LANES numbers.
-        let x = unsafe { load_filled(simd, reducer, rest.as_ptr(), rest.len()) };
+        let x = unsafe { load_filled(simd, rest.as_ptr(), rest.len(), reducer.filler()) };
         partials[0] = reducer.step(simd, partials[0], x);
     }
     let mut total = R::NOTHING;
@@ -120,28 +121,6 @@ fn reduce_lanes<R: Reducer>(reducer: R, lanes: &mut [f64; MAX_LANES], count: usi
         half /= 2;
     }
     lanes[0]
-}
-
-/// The first `n` lanes from memory, the others with what changes nothing.
-///
-/// # Safety
-/// `p` must be valid for reading `n <= LANES` f32.
-#[inline(always)]
-unsafe fn load_filled<S: Simd, R: Reducer>(simd: S, reducer: R, p: *const f32, n: usize) -> S::F32 {
-    if n == S::LANES {
-        // SAFETY: the caller's promise.
-        return unsafe { simd.load(p) };
-    }
-    const ONES: [f32; MAX_LANES] = [1.0; MAX_LANES];
-    // SAFETY: the caller's promise, and `n` is less than the length of `ONES`.
-    unsafe {
-        let present = simd.gt(simd.load_partial(ONES.as_ptr(), n), simd.zero());
-        simd.select(
-            present,
-            simd.load_partial(p, n),
-            simd.splat(reducer.filler()),
-        )
-    }
 }
 
 /// Each output is made of runs of neighbours in memory.
