@@ -133,8 +133,9 @@ export function ensureTypeScript() {
 /** Everything: after this `dist/` runs. */
 export function ensureBuilt() {
   requireNode();
-  ensureDependencies();
+  // First, because a machine without Rust should hear of it before it downloads anything.
   ensureNative();
+  ensureDependencies();
   ensureTypeScript();
 }
 
