@@ -11,6 +11,7 @@
 //!   training step allocates nothing in steady state.
 
 pub mod activation;
+pub mod binary;
 pub mod conv;
 pub mod elementwise;
 pub mod error;

@@ -32,6 +32,28 @@ pub fn at_every_level(test: impl Fn()) {
     }
 }
 
+/// Runs `test` once at each level this machine has, and where it has an instruction that counts bits also without that.
+pub fn at_every_bit_level(test: impl Fn()) {
+    /// Puts the instruction back, also where the test panics.
+    struct RestorePopcount;
+    impl Drop for RestorePopcount {
+        fn drop(&mut self) {
+            isa::bits::set_vector_popcount(true);
+        }
+    }
+    let _held = hold_level();
+    let _restore = (Restore(isa::level()), RestorePopcount);
+    for level in Level::available() {
+        assert!(isa::force_level(level));
+        let has_popcount = isa::bits::set_vector_popcount(true);
+        test();
+        if has_popcount && level == Level::Avx512 {
+            isa::bits::set_vector_popcount(false);
+            test();
+        }
+    }
+}
+
 /// Whether two results are the same, NaN for NaN and sign for sign.
 pub fn same_bits(a: &[f32], b: &[f32]) -> bool {
     a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.to_bits() == b.to_bits())

@@ -11,6 +11,12 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+pub mod bits;
+#[cfg(target_arch = "aarch64")]
+mod bits_neon;
+mod bits_portable;
+#[cfg(target_arch = "x86_64")]
+mod bits_x86;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod portable;

@@ -1,0 +1,156 @@
+//! The packed convolution on one thread, in binary multiplications a cycle: the four 3×3 layers of a ResNet-18 at 224².
+//!
+//! `cargo bench --bench binary` prints a table of all instruction sets first, then criterion's times of the best one.
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use evenkeel_kernels::binary::{
+    BinaryConv2d, Epilogue, PaddingValue, binary_conv2d, pack_signs, pack_weights,
+};
+use evenkeel_kernels::isa::{self, Level, bits};
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+const LAYERS: [(usize, usize); 4] = [(64, 56), (128, 28), (256, 14), (512, 7)];
+
+struct Layer {
+    geometry: BinaryConv2d,
+    input: Vec<u32>,
+    weight: Vec<u32>,
+    scale: Vec<f32>,
+    output: Vec<f32>,
+    scratch: Vec<u32>,
+    multiplications: usize,
+}
+
+impl Layer {
+    fn new(channels: usize, size: usize) -> Self {
+        let geometry = BinaryConv2d {
+            batch: 1,
+            size: [size, size],
+            in_channels: channels,
+            out_channels: channels,
+            kernel: [3, 3],
+            stride: [1, 1],
+            padding: [1, 1],
+            dilation: [1, 1],
+            padding_value: PaddingValue::Zero,
+        };
+        let plan = geometry.plan().unwrap();
+        let values = |count: usize| -> Vec<f32> {
+            (0..count as u32)
+                .map(|i| (i.wrapping_mul(0x9e37_79b9) >> 16) as f32 - 32768.0)
+                .collect()
+        };
+        let mut input = vec![0; plan.input_words()];
+        pack_signs(&values(size * size * channels), None, channels, &mut input).unwrap();
+        let mut weight = vec![0; plan.weight_words()];
+        let weights = values(9 * channels * channels);
+        pack_weights(&weights, 9, channels, channels, &mut weight).unwrap();
+        Layer {
+            geometry,
+            input,
+            weight,
+            scale: vec![0.01; channels],
+            output: vec![0.0; plan.output_length()],
+            scratch: vec![0; plan.scratch_words()],
+            multiplications: plan.multiplications(),
+        }
+    }
+
+    fn run(&mut self) {
+        let epilogue = Epilogue::Scaled {
+            scale: &self.scale,
+            bias: None,
+            output: &mut self.output,
+        };
+        binary_conv2d(
+            &self.geometry,
+            black_box(&self.input),
+            &self.weight,
+            epilogue,
+            &mut self.scratch,
+        )
+        .unwrap();
+    }
+}
+
+/// Seconds of the fastest of many short windows: neighbours on the machine only ever add time.
+fn fastest(mut body: impl FnMut()) -> f64 {
+    let start = Instant::now();
+    let mut best = f64::INFINITY;
+    while start.elapsed() < Duration::from_millis(400) {
+        let window = Instant::now();
+        body();
+        best = best.min(window.elapsed().as_secs_f64());
+    }
+    best
+}
+
+/// Cycles a second, from a chain of six instructions of one cycle each.
+fn clock() -> f64 {
+    const STEPS: usize = 50_000;
+    let seconds = fastest(|| {
+        let mut x = black_box(1u64);
+        for _ in 0..STEPS {
+            x ^= x << 13;
+            x ^= x >> 7;
+            x ^= x << 17;
+        }
+        black_box(x);
+    });
+    6.0 * STEPS as f64 / seconds
+}
+
+fn one_thread<R: Send>(body: impl FnOnce() -> R + Send) -> R {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build();
+    pool.unwrap().install(body)
+}
+
+fn table() {
+    let clock = clock();
+    println!("binary multiplications a cycle ({:.2} GHz):", clock / 1e9);
+    for level in Level::available().into_iter().rev() {
+        isa::force_level(level);
+        for popcount in [true, false] {
+            let used = bits::set_vector_popcount(popcount) && level == Level::Avx512;
+            if !popcount && (level != Level::Avx512 || !bits::has_vector_popcount()) {
+                continue;
+            }
+            let name = format!("{}{}", level.name(), if used { " + popcount" } else { "" });
+            let rates: Vec<String> = LAYERS
+                .iter()
+                .map(|&(channels, size)| {
+                    let mut layer = Layer::new(channels, size);
+                    let seconds = one_thread(|| fastest(|| layer.run()));
+                    let rate = layer.multiplications as f64 / seconds / clock;
+                    format!("{channels}@{size}²: {rate:.0}")
+                })
+                .collect();
+            println!("  {name:22} {}", rates.join("  "));
+        }
+    }
+    bits::set_vector_popcount(true);
+    isa::force_level(Level::available().pop().unwrap());
+}
+
+fn convolution(criterion: &mut Criterion) {
+    table();
+    let mut group = criterion.benchmark_group("binary conv2d 3x3");
+    for (channels, size) in LAYERS {
+        let mut layer = Layer::new(channels, size);
+        group.throughput(Throughput::Elements(layer.multiplications as u64));
+        group.bench_function(format!("{channels}@{size}"), |bencher| {
+            one_thread(|| bencher.iter(|| layer.run()));
+        });
+    }
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default()
+        .warm_up_time(Duration::from_millis(200))
+        .measurement_time(Duration::from_millis(800))
+        .sample_size(10);
+    targets = convolution
+}
+criterion_main!(benches);
