@@ -23,7 +23,7 @@ const LOG: [f32; 8] = [
 ];
 
 /// `sin(2 pi t) / t` and `cos(2 pi t)` as polynomials of `t^2`, for `|t| <= 1/8`, highest power first.
-const SINE: [f32; 5] = [41.472_832, -76.697_87, 81.605_2, -41.341_7, 6.283_185_5];
+const SINE: [f32; 5] = [41.472_83, -76.697_87, 81.605_2, -41.341_7, 6.283_185_5];
 const COSINE: [f32; 5] = [59.220_17, -85.442_85, 64.939_316, -19.739_208, 1.0];
 
 #[inline(always)]
