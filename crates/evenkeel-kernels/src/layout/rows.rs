@@ -57,11 +57,8 @@ pub fn scatter_add_rows(dy: &[f32], width: usize, indices: &[i32], dx: &mut [f32
 fn check(table: usize, width: usize, indices: &[i32], chosen: usize) -> Result {
     let length = checked_product("rows", &[indices.len(), width])?;
     check_length("chosen rows", chosen, length)?;
-    let rows = if width == 0 {
-        usize::MAX
-    } else {
-        table / width
-    };
+    // Rows without elements: any index finds one.
+    let rows = table.checked_div(width).unwrap_or(usize::MAX);
     if width != 0 && !table.is_multiple_of(width) {
         return Err(KernelError::Invalid(format!(
             "gather: {table} elements are not a whole number of rows of {width}"
