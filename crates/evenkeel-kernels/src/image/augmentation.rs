@@ -3,7 +3,8 @@
 use crate::error::{KernelError, Result};
 use crate::random::philox4x32;
 
-/// Sets the random numbers of augmentation apart from every other use of the same seed.
+/// Sets the random numbers of augmentation apart from every other use of the same seed: the upper half of the sequence's number,
+/// as `crate::random::Generator` counts.
 const DOMAIN: u32 = 0x696d_6167;
 
 /// Random crops and flips, a function of the seed, the epoch and the image's index alone: neither the order of the batches

@@ -184,6 +184,23 @@ fn placements_are_uniform_and_change_with_seed_and_epoch() {
 }
 
 #[test]
+fn placements_stay_the_same_for_ever() {
+    // Resumed runs and published results rely on it.
+    let augmentation = Augmentation {
+        crop_padding: 4,
+        flip: true,
+        seed: 1,
+        epoch: 2,
+    };
+    let placements: Vec<_> = (0..4)
+        .map(|index| augmentation.placement(index))
+        .map(|p| (p.top, p.left, p.flipped))
+        .collect();
+    let expected = [(7, 5, false), (3, 2, false), (6, 1, true), (4, 0, false)];
+    assert_eq!(placements, expected);
+}
+
+#[test]
 fn labels_follow_their_images() {
     let mut output = [0; 3];
     gather_labels(&[5, 6, 7, 8], &[3, 0, 0], &mut output).unwrap();
