@@ -29,11 +29,14 @@ mod columns;
 mod fused;
 mod geometry;
 mod moments;
+mod rows;
 mod scratch;
 mod slab;
 
 pub mod batch;
 pub mod filter_response;
 pub mod group;
+pub mod layer_channels;
+pub mod rms;
 
 pub use geometry::{Affine, AffineGradients, Shape};

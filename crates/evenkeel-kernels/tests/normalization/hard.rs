@@ -311,3 +311,57 @@ fn arguments_that_do_not_fit_are_refused() {
     };
     assert!(run(large, 2, &x, affine, 1e-5, 4).is_err(), "overflow");
 }
+
+#[test]
+fn rows_of_hard_inputs() {
+    let shape = Shape {
+        batch: 2,
+        positions: 5,
+        channels: 37,
+    };
+    let dy = random(2, 370);
+    let mut zero_epsilon = scaled(random(1, 370), 1e-20, 0.0);
+    zero_epsilon[0] = 1e-20;
+    for (what, x, epsilon) in [
+        ("constant", vec![1e4; 370], 1e-5),
+        ("mean far from zero", scaled(random(1, 370), 0.1, 1e4), 1e-5),
+        ("huge", scaled(random(1, 370), 1e20, 0.0), 1e-5),
+        ("tiny", scaled(random(1, 370), 1e-20, 0.0), 1e-5),
+        ("tiny, epsilon 0", zero_epsilon, 0.0),
+    ] {
+        for centred in [true, false] {
+            let oracle = plain(shape, Over::Channels, centred, epsilon);
+            let (mut y, mut dx) = (vec![f32::NAN; 370], vec![f32::NAN; 370]);
+            let identity = Activation::Identity;
+            if centred {
+                let mut saved = vec![f32::NAN; 30];
+                let affine = Affine::default();
+                layer_channels::forward(shape, &x, affine, epsilon, identity, &mut y, &mut saved)
+                    .expect("fits");
+                let gradients = AffineGradients {
+                    dx: Some(&mut dx),
+                    ..Default::default()
+                };
+                layer_channels::backward(shape, &x, affine, identity, &saved, &dy, gradients)
+                    .expect("fits");
+            } else {
+                let mut saved = vec![f32::NAN; 10];
+                rms::forward(shape, &x, None, epsilon, identity, &mut y, &mut saved).expect("fits");
+                rms::backward(shape, &x, None, identity, &saved, &dy, Some(&mut dx), None)
+                    .expect("fits");
+            }
+            for (name, result, expected, tolerance) in [
+                ("y", &y, oracle.forward(&x), 1e-6),
+                ("dx", &dx, oracle.backward(&x, &dy).dx, 5e-5),
+            ] {
+                let largest = expected.iter().fold(0.0f64, |m, v| m.max(v.abs()));
+                for (value, expected) in result.iter().zip(&expected) {
+                    assert!(
+                        (*value as f64 - expected).abs() <= tolerance * largest,
+                        "{what}, centred {centred}: {name} {value}, expected {expected} ({largest})"
+                    );
+                }
+            }
+        }
+    }
+}

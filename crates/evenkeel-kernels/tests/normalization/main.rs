@@ -10,7 +10,7 @@ use evenkeel_kernels::norm::batch::{self, BatchNorm, RunningStatistics};
 use evenkeel_kernels::norm::filter_response::{
     self, Ending, Epsilon, EpsilonForm, FilterResponseGradients, FilterResponseNorm,
 };
-use evenkeel_kernels::norm::{Affine, AffineGradients, Shape, group};
+use evenkeel_kernels::norm::{Affine, AffineGradients, Shape, group, layer_channels, rms};
 use oracle::{Norm, Over};
 use std::sync::Mutex;
 
@@ -454,6 +454,87 @@ fn filter_response_norm() {
                 filter_response::backward(norm, &saved, &data.dy, gradients).expect("fits");
                 vec![y, dx, dgamma, dbeta, dtau, vec![depsilon]]
             });
+        }
+    }
+}
+
+#[test]
+fn over_channels() {
+    for shape in shapes() {
+        let mut data = data(shape);
+        let rows = shape.batch * shape.positions;
+        for activation in [Activation::Relu, Activation::Identity, Activation::Tanh] {
+            if shape.channels > 1 {
+                let expected = norm(shape, Over::Channels, &data, activation, 1e-5);
+                let gradients = expected.backward(&data.x, &data.dy);
+                let expected = [
+                    expect("y", expected.forward(&data.x), FORWARD),
+                    expect("dx", gradients.dx, BACKWARD),
+                    expect("dgamma", gradients.dgamma, BACKWARD),
+                    expect("dbeta", gradients.dbeta, BACKWARD),
+                ];
+                check(
+                    &format!("layer norm {shape:?} {activation:?}"),
+                    &expected,
+                    || {
+                        let mut y = vec![f32::NAN; data.x.len()];
+                        let mut saved = vec![f32::NAN; 3 * rows];
+                        let affine = affine(&data);
+                        layer_channels::forward(
+                            shape, &data.x, affine, 1e-5, activation, &mut y, &mut saved,
+                        )
+                        .expect("fits");
+                        let mut dx = vec![f32::NAN; data.x.len()];
+                        let mut dgamma = vec![f32::NAN; shape.channels];
+                        let mut dbeta = vec![f32::NAN; shape.channels];
+                        let gradients = AffineGradients {
+                            dx: Some(&mut dx),
+                            dgamma: Some(&mut dgamma),
+                            dbeta: Some(&mut dbeta),
+                        };
+                        layer_channels::backward(
+                            shape, &data.x, affine, activation, &saved, &data.dy, gradients,
+                        )
+                        .expect("fits");
+                        vec![y, dx, dgamma, dbeta]
+                    },
+                );
+            }
+            let beta = std::mem::replace(&mut data.beta, vec![0.0; shape.channels]);
+            let mut expected = norm(shape, Over::Channels, &data, activation, 1e-2);
+            data.beta = beta;
+            expected.centred = false;
+            let gradients = expected.backward(&data.x, &data.dy);
+            let expected = [
+                expect("y", expected.forward(&data.x), FORWARD),
+                expect("dx", gradients.dx, BACKWARD),
+                expect("dgamma", gradients.dgamma, BACKWARD),
+            ];
+            check(
+                &format!("rms norm {shape:?} {activation:?}"),
+                &expected,
+                || {
+                    let mut y = vec![f32::NAN; data.x.len()];
+                    let mut saved = vec![f32::NAN; rows];
+                    let gamma = Some(&data.gamma[..]);
+                    rms::forward(shape, &data.x, gamma, 1e-2, activation, &mut y, &mut saved)
+                        .expect("fits");
+                    let mut dx = vec![f32::NAN; data.x.len()];
+                    let mut dgamma = vec![f32::NAN; shape.channels];
+                    rms::backward(
+                        shape,
+                        &data.x,
+                        gamma,
+                        activation,
+                        &saved,
+                        &data.dy,
+                        Some(&mut dx),
+                        Some(&mut dgamma),
+                    )
+                    .expect("fits");
+                    vec![y, dx, dgamma]
+                },
+            );
         }
     }
 }

@@ -6,6 +6,7 @@
 mod basic;
 mod convolution;
 mod matrix;
+mod normalization;
 mod optimizer;
 mod pooling;
 
@@ -22,6 +23,7 @@ pub type Family = &'static [(&'static str, Operation)];
 /// Every family of operations.
 const FAMILIES: &[Family] = &[
     basic::OPERATIONS,
+    normalization::OPERATIONS,
     convolution::OPERATIONS,
     matrix::OPERATIONS,
     optimizer::OPERATIONS,

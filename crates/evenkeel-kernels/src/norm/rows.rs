@@ -1,0 +1,447 @@
+//! Normalization of rows: statistics over the channels of one position, centred (layer norm) or not (root mean square). A row stays
+//! in the first-level cache while it is read two or three times.
+
+use super::columns::{load, store};
+use super::fused::with_fused;
+use super::geometry::{Affine, AffineGradients};
+use super::moments::{Saved, unreliable};
+use super::scratch::{with_f32, with_f64};
+use crate::activation::{Activation, ActivationFunction};
+use crate::isa::{MAX_LANES, Simd, SimdOp, dispatch};
+use crate::parallel::{DisjointMut, for_each_task, piece};
+
+/// Elements of a piece, about.
+const PIECE_ELEMENTS: usize = 1 << 15;
+/// Rows whose gradients of gamma and beta are summed in f32 before they are added to f64.
+const FLUSH_ROWS: usize = 32;
+
+/// What both passes read, with lengths that the caller has checked.
+#[derive(Clone, Copy)]
+pub(super) struct Inputs<'a> {
+    pub rows: usize,
+    pub channels: usize,
+    pub x: &'a [f32],
+    pub affine: Affine<'a>,
+    pub activation: Activation,
+}
+
+impl Inputs<'_> {
+    fn rows_per_piece(&self) -> usize {
+        (PIECE_ELEMENTS / self.channels.max(1)).max(FLUSH_ROWS)
+    }
+
+    fn padded(&self) -> usize {
+        self.channels.next_multiple_of(MAX_LANES)
+    }
+
+    /// Runs `body` with gamma and beta, padded to whole vectors with zeros.
+    fn with_parameters(&self, body: impl FnOnce(&[f32])) {
+        let padded = self.padded();
+        with_f32(2 * padded, |parameters| {
+            let (gamma, beta) = parameters.split_at_mut(padded);
+            for channel in 0..self.channels {
+                gamma[channel] = self.affine.gamma(channel);
+                beta[channel] = self.affine.beta(channel);
+            }
+            body(parameters);
+        });
+    }
+}
+
+/// Normalizes every row. `saved` receives `[3, rows]` as [`Saved`] lays them out where `CENTRED`, else `[rows]`.
+pub(super) fn forward<const CENTRED: bool>(
+    inputs: Inputs,
+    epsilon: f32,
+    y: &mut [f32],
+    saved: &mut [f32],
+) {
+    let Inputs { rows, channels, .. } = inputs;
+    if channels == 0 {
+        saved.fill(0.0);
+        return;
+    }
+    let size = inputs.rows_per_piece();
+    let (y, saved) = (DisjointMut::new(y), DisjointMut::new(saved));
+    inputs.with_parameters(|parameters| {
+        for_each_task(rows.div_ceil(size), inputs.x.len(), |task| {
+            let range = piece(task, size, rows);
+            let elements = range.start * channels..range.end * channels;
+            let arrays = if CENTRED { 3 } else { 1 };
+            // SAFETY: pieces do not overlap.
+            let (y, mut saved) = unsafe {
+                let saved = std::array::from_fn(|array| {
+                    if array < arrays {
+                        self::part(&saved, array * rows, &range)
+                    } else {
+                        &mut []
+                    }
+                });
+                (y.part(elements.clone()), saved)
+            };
+            with_fused!(inputs.activation, |activation| dispatch(Forward::<
+                _,
+                CENTRED,
+            > {
+                channels,
+                x: &inputs.x[elements],
+                parameters,
+                epsilon,
+                activation,
+                y,
+                saved: &mut saved,
+            }));
+        });
+    });
+}
+
+/// Rows `range` of the array that starts at `start`.
+///
+/// # Safety
+/// As [`DisjointMut::part`].
+unsafe fn part<'a>(
+    array: &DisjointMut<'a, f32>,
+    start: usize,
+    range: &std::ops::Range<usize>,
+) -> &'a mut [f32] {
+    // SAFETY: the caller's promise.
+    unsafe { array.part(start + range.start..start + range.end) }
+}
+
+struct Forward<'a, 'b, A, const CENTRED: bool> {
+    channels: usize,
+    x: &'a [f32],
+    /// Gamma and beta, padded.
+    parameters: &'a [f32],
+    epsilon: f32,
+    activation: A,
+    y: &'a mut [f32],
+    saved: &'b mut [&'a mut [f32]; 3],
+}
+
+impl<A: ActivationFunction, const CENTRED: bool> SimdOp for Forward<'_, '_, A, CENTRED> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call<S: Simd>(self, simd: S) {
+        let channels = self.channels;
+        let padded = channels.next_multiple_of(MAX_LANES);
+        assert_eq!(self.x.len(), self.y.len());
+        assert!(self.parameters.len() == 2 * padded);
+        let rows = self.x.chunks_exact(channels);
+        for (index, (x, y)) in rows.zip(self.y.chunks_exact_mut(channels)).enumerate() {
+            let unit = row_statistics::<S, CENTRED>(simd, x, self.epsilon);
+            if CENTRED {
+                self.saved[0][index] = unit.mean;
+                self.saved[1][index] = unit.mean_rest;
+                self.saved[2][index] = unit.inverse_deviation;
+            } else {
+                self.saved[0][index] = unit.inverse_deviation;
+            }
+            let row = Row::new(simd, unit);
+            for_each_vector(simd, channels, |column, lanes| {
+                // SAFETY: `column + lanes <= channels`, and parameters are padded.
+                unsafe {
+                    let (gamma, beta) = load_affine(simd, self.parameters, padded, column);
+                    let x = load(simd, x.as_ptr().add(column), lanes);
+                    let z = simd.fma(row.normalize::<CENTRED>(simd, x), gamma, beta);
+                    let y = y.as_mut_ptr().add(column);
+                    store(simd, self.activation.apply(simd, z), y, lanes);
+                }
+            });
+        }
+    }
+}
+
+/// Calls `body(column, lanes)` for every vector of a row, with constant lanes but for the last.
+#[inline(always)]
+fn for_each_vector<S: Simd>(_: S, channels: usize, mut body: impl FnMut(usize, usize)) {
+    let full = channels - channels % S::LANES;
+    let mut column = 0;
+    while column < full {
+        body(column, S::LANES);
+        column += S::LANES;
+    }
+    if column < channels {
+        body(column, channels - column);
+    }
+}
+
+/// Gamma and beta of the columns from `column`.
+///
+/// # Safety
+/// `parameters` must hold two arrays of `padded` values, and `column + S::LANES <= padded`.
+#[inline(always)]
+unsafe fn load_affine<S: Simd>(
+    simd: S,
+    parameters: &[f32],
+    padded: usize,
+    column: usize,
+) -> (S::F32, S::F32) {
+    let p = parameters.as_ptr();
+    // SAFETY: the caller's promise.
+    unsafe { (simd.load(p.add(column)), simd.load(p.add(padded + column))) }
+}
+
+/// A row's statistics in every lane.
+struct Row<S: Simd> {
+    center: S::F32,
+    inverse: S::F32,
+    /// The mean's rest in units of the deviation, negative.
+    rest: S::F32,
+}
+
+impl<S: Simd> Row<S> {
+    #[inline(always)]
+    fn new(simd: S, unit: Saved) -> Self {
+        Row {
+            center: simd.splat(unit.mean),
+            inverse: simd.splat(unit.inverse_deviation),
+            rest: simd.splat(-unit.mean_rest * unit.inverse_deviation),
+        }
+    }
+
+    #[inline(always)]
+    fn normalize<const CENTRED: bool>(&self, simd: S, x: S::F32) -> S::F32 {
+        if CENTRED {
+            simd.fma(simd.sub(x, self.center), self.inverse, self.rest)
+        } else {
+            simd.mul(x, self.inverse)
+        }
+    }
+}
+
+/// Mean (0 unless `CENTRED`) and inverse deviation of a row.
+#[inline(always)]
+fn row_statistics<S: Simd, const CENTRED: bool>(simd: S, x: &[f32], epsilon: f32) -> Saved {
+    let count = x.len() as f64;
+    let mut shift = 0.0;
+    if CENTRED {
+        let mut sum = simd.zero();
+        for_each_vector(simd, x.len(), |column, lanes| {
+            // SAFETY: `column + lanes <= x.len()`.
+            sum = simd.add(sum, unsafe { load(simd, x.as_ptr().add(column), lanes) });
+        });
+        shift = simd.sum(sum) / x.len() as f32;
+    }
+    // Deviations from the rounded mean: their own mean is what the rounding lost.
+    let (mut first, mut second) = (simd.zero(), simd.zero());
+    let center = simd.splat(shift);
+    for_each_vector(simd, x.len(), |column, lanes| {
+        // SAFETY: `column + lanes <= x.len()`; lanes past the end are read from ones as zeros.
+        let d = unsafe {
+            let x = load(simd, x.as_ptr().add(column), lanes);
+            if !CENTRED {
+                x
+            } else if lanes == S::LANES {
+                simd.sub(x, center)
+            } else {
+                let inside = load(simd, [1.0f32; MAX_LANES].as_ptr(), lanes);
+                simd.mul(simd.sub(x, center), inside)
+            }
+        };
+        if CENTRED {
+            first = simd.add(first, d);
+        }
+        second = simd.fma(d, d, second);
+    });
+    let first = if CENTRED { simd.sum(first) as f64 } else { 0.0 };
+    let second = simd.sum(second) as f64;
+    let mut mean = shift as f64 + first / count;
+    let mut squares = second - first * first / count;
+    if squares < 0.0 {
+        squares = 0.0;
+    }
+    if unreliable(&[squares], x.len(), epsilon) || !mean.is_finite() {
+        (mean, squares) = row_in_f64(x, CENTRED);
+    }
+    Saved::new(mean, squares / count, epsilon)
+}
+
+/// The slow way, for values whose squares do not fit in f32.
+#[cold]
+#[inline(never)]
+fn row_in_f64(x: &[f32], centred: bool) -> (f64, f64) {
+    let mean = if centred {
+        x.iter().map(|&x| x as f64).sum::<f64>() / x.len() as f64
+    } else {
+        0.0
+    };
+    let squares = x.iter().map(|&x| (x as f64 - mean) * (x as f64 - mean));
+    (mean, squares.sum())
+}
+
+/// The gradients of [`forward`].
+pub(super) fn backward<const CENTRED: bool>(
+    inputs: Inputs,
+    saved: &[f32],
+    dy: &[f32],
+    gradients: AffineGradients,
+) {
+    let Inputs { rows, channels, .. } = inputs;
+    if channels == 0 {
+        return;
+    }
+    let AffineGradients { dx, dgamma, dbeta } = gradients;
+    let dx = dx.map(DisjointMut::new);
+    let size = inputs.rows_per_piece();
+    let pieces = rows.div_ceil(size);
+    with_f64(pieces * 2 * channels, |partials| {
+        let parts = DisjointMut::new(partials);
+        inputs.with_parameters(|parameters| {
+            for_each_task(pieces, inputs.x.len(), |task| {
+                let range = piece(task, size, rows);
+                let elements = range.start * channels..range.end * channels;
+                // SAFETY: pieces do not overlap.
+                let (dx, sums) = unsafe {
+                    (
+                        dx.as_ref().map(|dx| dx.part(elements.clone())),
+                        parts.part(task * 2 * channels..(task + 1) * 2 * channels),
+                    )
+                };
+                with_f32(2 * inputs.padded(), |recent| {
+                    with_fused!(inputs.activation, |activation| dispatch(Backward::<
+                        _,
+                        CENTRED,
+                    > {
+                        channels,
+                        first_row: range.start,
+                        x: &inputs.x[elements.clone()],
+                        dy: &dy[elements],
+                        parameters,
+                        saved,
+                        activation,
+                        dx,
+                        recent,
+                        sums,
+                    }));
+                });
+            });
+        });
+        super::centred::sum_samples(partials, 2 * channels, 0, dbeta);
+        super::centred::sum_samples(partials, 2 * channels, channels, dgamma);
+    });
+}
+
+struct Backward<'a, 'b, A, const CENTRED: bool> {
+    channels: usize,
+    first_row: usize,
+    x: &'a [f32],
+    dy: &'a [f32],
+    parameters: &'a [f32],
+    saved: &'a [f32],
+    activation: A,
+    dx: Option<&'a mut [f32]>,
+    /// Gradients of beta and gamma of the last rows, padded.
+    recent: &'b mut [f32],
+    /// Those of the piece.
+    sums: &'a mut [f64],
+}
+
+impl<A: ActivationFunction, const CENTRED: bool> Backward<'_, '_, A, CENTRED> {
+    #[inline(always)]
+    fn unit(&self, row: usize) -> Saved {
+        if CENTRED {
+            Saved::read(self.saved, self.first_row + row)
+        } else {
+            Saved {
+                mean: 0.0,
+                mean_rest: 0.0,
+                inverse_deviation: self.saved[self.first_row + row],
+            }
+        }
+    }
+
+    /// `(normalized x, dz, gamma)` of one vector of a row.
+    ///
+    /// # Safety
+    /// `column + lanes` must not exceed the channels of `x` and `dy`, which `new` made the same.
+    #[inline(always)]
+    unsafe fn vector<S: Simd>(
+        &self,
+        simd: S,
+        row: &Row<S>,
+        at: usize,
+        column: usize,
+        lanes: usize,
+    ) -> (S::F32, S::F32, S::F32) {
+        let padded = self.channels.next_multiple_of(MAX_LANES);
+        // SAFETY: the caller's promise; parameters are padded.
+        unsafe {
+            let (gamma, beta) = load_affine(simd, self.parameters, padded, column);
+            let x = load(simd, self.x.as_ptr().add(at + column), lanes);
+            let dy = load(simd, self.dy.as_ptr().add(at + column), lanes);
+            let normalized = row.normalize::<CENTRED>(simd, x);
+            let z = simd.fma(normalized, gamma, beta);
+            (normalized, self.activation.gradient(simd, z, dy), gamma)
+        }
+    }
+
+    /// Adds the recent rows' gradients to the sums.
+    #[inline(always)]
+    fn flush(&mut self) {
+        let padded = self.recent.len() / 2;
+        for array in 0..2 {
+            let recent = &mut self.recent[array * padded..array * padded + self.channels];
+            let sums = &mut self.sums[array * self.channels..(array + 1) * self.channels];
+            for (sum, recent) in sums.iter_mut().zip(&*recent) {
+                *sum += *recent as f64;
+            }
+            recent.fill(0.0);
+        }
+    }
+}
+
+impl<A: ActivationFunction, const CENTRED: bool> SimdOp for Backward<'_, '_, A, CENTRED> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call<S: Simd>(mut self, simd: S) {
+        let channels = self.channels;
+        let padded = channels.next_multiple_of(MAX_LANES);
+        let rows = self.x.len() / channels;
+        assert!(self.dy.len() == self.x.len() && self.x.len() == rows * channels);
+        assert!(self.parameters.len() == 2 * padded && self.recent.len() == 2 * padded);
+        assert!(self.dx.as_ref().is_none_or(|dx| dx.len() == self.x.len()));
+        for index in 0..rows {
+            let at = index * channels;
+            let unit = self.unit(index);
+            let row = Row::new(simd, unit);
+            let (mut sum, mut sum_normalized) = (simd.zero(), simd.zero());
+            for_each_vector(simd, channels, |column, lanes| {
+                // SAFETY: `at + column + lanes <= x.len()`, and `recent` is padded.
+                unsafe {
+                    let (normalized, dz, gamma) = self.vector(simd, &row, at, column, lanes);
+                    let beta_sum = self.recent.as_mut_ptr().add(column);
+                    let gamma_sum = beta_sum.add(padded);
+                    simd.store(simd.add(simd.load(beta_sum), dz), beta_sum);
+                    simd.store(simd.fma(dz, normalized, simd.load(gamma_sum)), gamma_sum);
+                    let scaled = simd.mul(dz, gamma);
+                    sum = simd.add(sum, scaled);
+                    sum_normalized = simd.fma(scaled, normalized, sum_normalized);
+                }
+            });
+            if index % FLUSH_ROWS == FLUSH_ROWS - 1 {
+                self.flush();
+            }
+            let Some(dx) = self.dx.as_mut().map(|dx| dx[at..].as_mut_ptr()) else {
+                continue;
+            };
+            let share = 1.0 / channels as f32;
+            let along = simd.splat(-simd.sum(sum_normalized) * share);
+            let across = simd.splat(-simd.sum(sum) * share);
+            for_each_vector(simd, channels, |column, lanes| {
+                // SAFETY: `at + column + lanes <= x.len()`, which is the length of dx.
+                unsafe {
+                    let (normalized, dz, gamma) = self.vector(simd, &row, at, column, lanes);
+                    let mut projected = simd.mul(normalized, along);
+                    if CENTRED {
+                        projected = simd.add(projected, across);
+                    }
+                    let value = simd.mul(row.inverse, simd.fma(gamma, dz, projected));
+                    store(simd, value, dx.add(column), lanes);
+                }
+            });
+        }
+        self.flush();
+    }
+}

@@ -1,0 +1,395 @@
+import { EvenkeelError } from '../../errors';
+import { record } from '../autograd';
+import { formatShape, sameShape } from '../shape';
+import { type Argument, allocate, run, type Tensor } from '../tensor';
+import { activationWords, type FusedActivation } from './fused-activation';
+
+/** Options that all normalizations share. */
+export interface NormalizationOptions {
+  /** Scale of each channel, `[channels]`. @defaultValue 1 everywhere */
+  readonly gamma?: Tensor | undefined;
+  /** Offset of each channel, `[channels]`. @defaultValue 0 everywhere */
+  readonly beta?: Tensor | undefined;
+  /** Added to the variance, or mean square, before the root; 0 or more. @defaultValue 1e-5 */
+  readonly epsilon?: number | undefined;
+  /** Applied last, in the same pass over memory. @defaultValue none */
+  readonly activation?: FusedActivation | undefined;
+}
+
+/** Options of {@link batchNorm}. */
+export interface BatchNormOptions extends NormalizationOptions {
+  /** Whether the statistics are the batch's (and move the running ones) or the running ones. */
+  readonly training: boolean;
+  /** `[channels]`, updated in place in training; needed outside it. Given together with `runningVariance`. */
+  readonly runningMean?: Tensor | undefined;
+  /** `[channels]`, as `runningMean`; it moves towards the unbiased variance of the batch. */
+  readonly runningVariance?: Tensor | undefined;
+  /** The share of the batch in the running statistics, 0 to 1. @defaultValue 0.1 */
+  readonly momentum?: number | undefined;
+  /** Added before the activation, of the shape of the input: the shortcut of a residual block. */
+  readonly residual?: Tensor | undefined;
+}
+
+/** Options of {@link groupNorm}. */
+export interface GroupNormOptions extends NormalizationOptions {
+  /** Groups of neighbouring channels; must divide the channels. */
+  readonly groups: number;
+}
+
+/** Options of {@link layerNorm}. */
+export interface LayerNormOptions extends NormalizationOptions {
+  /**
+   * What the statistics are taken over: all positions and channels of a `sample` (the form for convolutional networks), or the
+   * `channels` of each position (the form of transformers). The same for `[batch, channels]`. @defaultValue sample
+   */
+  readonly over?: 'sample' | 'channels' | undefined;
+}
+
+/** Options of {@link rmsNorm}. */
+export type RMSNormOptions = Omit<NormalizationOptions, 'beta'>;
+
+/** Options of {@link filterResponseNorm}. */
+export interface FilterResponseNormOptions extends NormalizationOptions {
+  /** Added to the mean square before the root; 0 or more. @defaultValue 1e-6 */
+  readonly epsilon?: number | undefined;
+  /** Threshold of each channel, `[channels]`: the thresholded linear unit `max(…, tau)`. Excludes `activation`. */
+  readonly tau?: Tensor | undefined;
+  /** A learned number, `[1]`, added to `epsilon` in the form of `epsilonForm`: for maps of a single position. */
+  readonly learnedEpsilon?: Tensor | undefined;
+  /** How `learnedEpsilon` becomes positive: its absolute value (derivative +1 at 0), or its exponential. @defaultValue absolute */
+  readonly epsilonForm?: 'absolute' | 'exponential' | undefined;
+}
+
+interface Geometry {
+  readonly batch: number;
+  readonly positions: number;
+  readonly channels: number;
+}
+
+/** Checks the input, the affine parameters and epsilon. */
+function geometryOf(operation: string, input: Tensor, options: NormalizationOptions): Geometry {
+  const { shape } = input;
+  const [batch, channels] = [shape[0], shape[shape.length - 1]];
+  if (input.rank < 2 || batch === undefined || channels === undefined || channels === 0) {
+    throw new EvenkeelError(
+      'SHAPE_MISMATCH',
+      `${operation}: expected an input [batch, …, channels] of 2 axes or more and 1 channel or more, got shape ${formatShape(shape)}`,
+    );
+  }
+  checkFloat(operation, 'the input', input);
+  checkChannels(operation, 'gamma', options.gamma, channels, shape);
+  checkChannels(operation, 'beta', options.beta, channels, shape);
+  const { epsilon } = options;
+  if (epsilon !== undefined && !(Number.isFinite(epsilon) && epsilon >= 0)) {
+    throw new EvenkeelError(
+      'INVALID_ARGUMENT',
+      `${operation}: epsilon must be a finite number of 0 or more, got ${epsilon}`,
+    );
+  }
+  return { batch, positions: shape.slice(1, -1).reduce((product, length) => product * length, 1), channels };
+}
+
+function checkFloat(operation: string, name: string, value: Tensor): void {
+  if (value.dtype !== 'float32') {
+    throw new EvenkeelError('DTYPE_MISMATCH', `${operation}: ${name} must be float32, got ${value.dtype}`);
+  }
+}
+
+function checkChannels(
+  operation: string,
+  name: string,
+  value: Tensor | undefined,
+  channels: number,
+  inputShape: readonly number[],
+): void {
+  if (value === undefined) return;
+  if (!sameShape(value.shape, [channels])) {
+    throw new EvenkeelError(
+      'SHAPE_MISMATCH',
+      `${operation}: ${name} must have shape [${channels}], one value for each channel of the input ${formatShape(inputShape)}, ` +
+        `got ${formatShape(value.shape)}`,
+    );
+  }
+  checkFloat(operation, name, value);
+}
+
+/** The backward command of a normalization: its name, and its arguments around the tensors it saved. */
+interface BackwardCommand {
+  readonly operation: string;
+  /** What the command reads after the inputs and before `words`; not differentiated. */
+  readonly statistics: readonly Tensor[];
+  readonly words: readonly Argument[];
+}
+
+/**
+ * Puts a normalization on the tape. `inputs` are those of the backward command in its order, all differentiable; absent ones
+ * stay absent. The command fills the gradients that are wanted.
+ */
+function recordNormalization(
+  name: string,
+  inputs: readonly (Tensor | undefined)[],
+  output: Tensor,
+  command: BackwardCommand,
+): Tensor {
+  const present = inputs.filter((input) => input !== undefined);
+  const shapes = present.map((input) => input.shape);
+  const { operation, words } = command;
+  const isPresent = inputs.map((input) => input !== undefined);
+  return record(name, present, output, [...present, ...command.statistics], (gradient, saved, needs) => {
+    const gradients = shapes.map((shape, index) =>
+      needs[index] === true ? allocate(`${name} backward`, shape) : undefined,
+    );
+    // The place of each input of the command among those that are present.
+    let next = 0;
+    const places = isPresent.map((there) => (there ? next++ : undefined));
+    run(
+      operation,
+      gradients.filter((tensor) => tensor !== undefined),
+      gradient,
+      ...places.map((place) => (place === undefined ? undefined : saved[place])),
+      ...saved.slice(present.length),
+      ...words,
+      ...places.map((place) => place !== undefined && gradients[place] !== undefined),
+    );
+    return gradients;
+  });
+}
+
+/**
+ * Batch normalization (Ioffe and Szegedy 2015): `activation((x - mean) / √(variance + epsilon) · gamma + beta + residual)`.
+ *
+ * `input` is `[batch, …, channels]`. In training mean and variance of each channel are the batch's, the variance biased, and the
+ * running statistics become `(1 - momentum) · running + momentum · batch` in place, with the unbiased variance; nothing of them
+ * moves where a statistic of the batch is not finite. Outside training the running statistics take the batch's place.
+ *
+ * @throws EvenkeelError SHAPE_MISMATCH, DTYPE_MISMATCH, INVALID_ARGUMENT (also for a training batch with a single value of each
+ * channel, which has no variance)
+ */
+export function batchNorm(input: Tensor, options: BatchNormOptions): Tensor {
+  const { batch, positions, channels } = geometryOf('batchNorm', input, options);
+  const { gamma, beta, residual, runningMean, runningVariance, training, epsilon = 1e-5, momentum = 0.1 } = options;
+  checkChannels('batchNorm', 'runningMean', runningMean, channels, input.shape);
+  checkChannels('batchNorm', 'runningVariance', runningVariance, channels, input.shape);
+  if ((runningMean === undefined) !== (runningVariance === undefined)) {
+    throw new EvenkeelError('INVALID_ARGUMENT', 'batchNorm: give both runningMean and runningVariance, or neither');
+  }
+  if (!(momentum >= 0 && momentum <= 1)) {
+    throw new EvenkeelError('INVALID_ARGUMENT', `batchNorm: momentum must be in 0 to 1, got ${momentum}`);
+  }
+  if (residual !== undefined) {
+    checkFloat('batchNorm', 'residual', residual);
+    if (!sameShape(residual.shape, input.shape)) {
+      throw new EvenkeelError(
+        'SHAPE_MISMATCH',
+        `batchNorm: residual must have the shape of the input, ${formatShape(input.shape)}, got ${formatShape(residual.shape)}`,
+      );
+    }
+  }
+  const inputs = [input, gamma, beta, residual];
+  const shape = [batch, positions, channels];
+  const activation = activationWords('batchNorm', options.activation ?? 'none');
+  if (!training) {
+    if (runningMean === undefined || runningVariance === undefined) {
+      throw new EvenkeelError(
+        'INVALID_ARGUMENT',
+        'batchNorm: outside training it needs runningMean and runningVariance',
+      );
+    }
+    const output = allocate('batchNorm', input.shape);
+    const words = [...shape, epsilon, ...activation];
+    run('batch_norm_inference', [output], ...inputs, runningMean, runningVariance, ...words);
+    return recordNormalization('batchNorm', inputs, output, {
+      operation: 'batch_norm_inference_backward',
+      statistics: [runningMean, runningVariance],
+      words,
+    });
+  }
+  if (batch * positions === 1) {
+    throw new EvenkeelError(
+      'INVALID_ARGUMENT',
+      `batchNorm: a training batch of shape ${formatShape(input.shape)} has one value for each channel, which has no variance; ` +
+        'use a larger batch, or a norm that does not depend on it (groupNorm, layerNorm, filterResponseNorm)',
+    );
+  }
+  const output = allocate('batchNorm', input.shape);
+  const saved = allocate('batchNorm', [3, channels]);
+  const running = [runningMean, runningVariance];
+  run('batch_norm', [output, saved], ...inputs, ...running, ...shape, epsilon, momentum, ...activation);
+  for (const statistics of running) if (statistics !== undefined) statistics.storage.version++;
+  recordNormalization('batchNorm', inputs, output, {
+    operation: 'batch_norm_backward',
+    statistics: [saved],
+    words: [...shape, ...activation],
+  });
+  saved.dispose();
+  return output;
+}
+
+/**
+ * Group normalization (Wu and He 2018): `activation((x - mean) / √(variance + epsilon) · gamma + beta)` with the mean and the biased
+ * variance of each sample and group of neighbouring channels, over all positions.
+ *
+ * `input` is `[batch, …, channels]`. No sample depends on another.
+ *
+ * @throws EvenkeelError SHAPE_MISMATCH, DTYPE_MISMATCH, INVALID_ARGUMENT
+ */
+export function groupNorm(input: Tensor, options: GroupNormOptions): Tensor {
+  return normalizeGroups('groupNorm', input, options.groups, options);
+}
+
+/**
+ * Instance normalization (Ulyanov, Vedaldi and Lempitsky 2016): group normalization with every channel a group of its own.
+ *
+ * @throws EvenkeelError SHAPE_MISMATCH, DTYPE_MISMATCH, INVALID_ARGUMENT
+ */
+export function instanceNorm(input: Tensor, options: NormalizationOptions = {}): Tensor {
+  return normalizeGroups('instanceNorm', input, undefined, options);
+}
+
+/**
+ * Layer normalization (Ba, Kiros and Hinton 2016), over each sample (group normalization with one group) or over the channels of
+ * each position.
+ *
+ * `input` is `[batch, …, channels]`. No sample depends on another.
+ *
+ * @throws EvenkeelError SHAPE_MISMATCH, DTYPE_MISMATCH, INVALID_ARGUMENT
+ */
+export function layerNorm(input: Tensor, options: LayerNormOptions = {}): Tensor {
+  const over: unknown = options.over ?? 'sample';
+  if (over === 'sample' && input.rank !== 2) return normalizeGroups('layerNorm', input, 1, options);
+  if (over !== 'channels' && over !== 'sample') {
+    throw new EvenkeelError(
+      'INVALID_ARGUMENT',
+      `layerNorm: over must be 'sample' or 'channels', got '${String(over)}'`,
+    );
+  }
+  const geometry = geometryOf('layerNorm', input, options);
+  const { gamma, beta, epsilon = 1e-5 } = options;
+  return normalizeRows('layerNorm', 'layer_norm', input, [gamma, beta], geometry, epsilon, options.activation, 3);
+}
+
+/**
+ * Root-mean-square normalization (Zhang and Sennrich 2019): `activation(x / √(mean(x²) + epsilon) · gamma)` over the channels of each
+ * position, without centring.
+ *
+ * `input` is `[batch, …, channels]`. No sample depends on another.
+ *
+ * @throws EvenkeelError SHAPE_MISMATCH, DTYPE_MISMATCH, INVALID_ARGUMENT
+ */
+export function rmsNorm(input: Tensor, options: RMSNormOptions = {}): Tensor {
+  const geometry = geometryOf('rmsNorm', input, options);
+  const { gamma, epsilon = 1e-5 } = options;
+  return normalizeRows('rmsNorm', 'rms_norm', input, [gamma], geometry, epsilon, options.activation, 1);
+}
+
+/** Statistics over positions and groups of channels; a group for each channel where `groups` is undefined. */
+function normalizeGroups(
+  name: string,
+  input: Tensor,
+  asked: number | undefined,
+  options: NormalizationOptions,
+): Tensor {
+  const { batch, positions, channels } = geometryOf(name, input, options);
+  const groups = asked ?? channels;
+  if (!Number.isInteger(groups) || groups < 1 || channels % groups !== 0) {
+    throw new EvenkeelError(
+      'INVALID_ARGUMENT',
+      `${name}: groups must be a whole number that divides the ${channels} channels of the input ${formatShape(input.shape)}, ` +
+        `got ${groups}`,
+    );
+  }
+  const inputs = [input, options.gamma, options.beta];
+  const words = [batch, positions, channels, groups];
+  const activation = activationWords(name, options.activation ?? 'none');
+  const output = allocate(name, input.shape);
+  const saved = allocate(name, [3, batch, groups]);
+  run('group_norm', [output, saved], ...inputs, ...words, options.epsilon ?? 1e-5, ...activation);
+  recordNormalization(name, inputs, output, {
+    operation: 'group_norm_backward',
+    statistics: [saved],
+    words: [...words, ...activation],
+  });
+  saved.dispose();
+  return output;
+}
+
+/** Statistics over the channels of each position: `kept` numbers of each are saved. */
+function normalizeRows(
+  name: string,
+  operation: string,
+  input: Tensor,
+  parameters: readonly (Tensor | undefined)[],
+  { batch, positions, channels }: Geometry,
+  epsilon: number,
+  activationName: FusedActivation | undefined,
+  kept: number,
+): Tensor {
+  const inputs = [input, ...parameters];
+  const words = [batch, positions, channels];
+  const activation = activationWords(name, activationName ?? 'none');
+  const output = allocate(name, input.shape);
+  const saved = allocate(name, [kept, batch * positions]);
+  run(operation, [output, saved], ...inputs, ...words, epsilon, ...activation);
+  recordNormalization(name, inputs, output, {
+    operation: `${operation}_backward`,
+    statistics: [saved],
+    words: [...words, ...activation],
+  });
+  saved.dispose();
+  return output;
+}
+
+/**
+ * Filter response normalization with its thresholded linear unit (Singh and Krishnan 2020):
+ * `max(x / √(mean(x²) + epsilon) · gamma + beta, tau)`, the mean over the positions of each sample and channel, without centring.
+ *
+ * `input` is `[batch, …, channels]`. No sample depends on another, bit for bit. At a tie of the maximum the gradient goes to the
+ * normalized value. Without `tau`, `activation` applies.
+ *
+ * @throws EvenkeelError SHAPE_MISMATCH, DTYPE_MISMATCH, INVALID_ARGUMENT
+ */
+export function filterResponseNorm(input: Tensor, options: FilterResponseNormOptions = {}): Tensor {
+  const name = 'filterResponseNorm';
+  const { batch, positions, channels } = geometryOf(name, input, options);
+  const { gamma, beta, tau, learnedEpsilon, epsilon = 1e-6 } = options;
+  checkChannels(name, 'tau', tau, channels, input.shape);
+  const activationName = options.activation ?? 'none';
+  if (tau !== undefined && activationName !== 'none') {
+    throw new EvenkeelError(
+      'INVALID_ARGUMENT',
+      `${name}: give tau or an activation, not both (got '${activationName}')`,
+    );
+  }
+  if (learnedEpsilon !== undefined) {
+    checkFloat(name, 'learnedEpsilon', learnedEpsilon);
+    if (learnedEpsilon.size !== 1) {
+      throw new EvenkeelError(
+        'SHAPE_MISMATCH',
+        `${name}: learnedEpsilon must have one element, got shape ${formatShape(learnedEpsilon.shape)}`,
+      );
+    }
+  }
+  const form: unknown = options.epsilonForm ?? 'absolute';
+  if (form !== 'absolute' && form !== 'exponential') {
+    throw new EvenkeelError(
+      'INVALID_ARGUMENT',
+      `${name}: epsilonForm must be 'absolute' or 'exponential', got '${String(form)}'`,
+    );
+  }
+  const inputs = [input, gamma, beta, tau, learnedEpsilon];
+  const words = [
+    ...[batch, positions, channels, epsilon],
+    form === 'exponential',
+    ...activationWords(name, activationName),
+  ];
+  const output = allocate(name, input.shape);
+  const saved = allocate(name, [batch, channels]);
+  run('filter_response_norm', [output, saved], ...inputs, ...words);
+  recordNormalization(name, inputs, output, {
+    operation: 'filter_response_norm_backward',
+    statistics: [saved],
+    words,
+  });
+  saved.dispose();
+  return output;
+}
