@@ -7,6 +7,9 @@ export interface GoldenCase {
   readonly name: string;
   readonly tensor: (name: string, requiresGrad?: boolean) => Tensor;
   readonly values: (name: string) => Float32Array;
+  /** The values as the file holds them, in float64. */
+  readonly exact: (name: string) => Float64Array;
+  readonly has: (name: string) => boolean;
 }
 
 /** Reads `__test__/golden/<file>.safetensors`, whose tensors are named `case/tensor`, as float32. */
@@ -24,6 +27,8 @@ export async function readGolden(file: string): Promise<ReadonlyMap<string, Gold
     cases.set(name, {
       name,
       values,
+      exact: (short) => Float64Array.from(stored(short).values as Float64Array),
+      has: (short) => tensors.has(`${name}/${short}`),
       tensor: (short, requiresGrad = false) => tensor(values(short), { shape: [...stored(short).shape], requiresGrad }),
     });
   }

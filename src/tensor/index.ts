@@ -4,7 +4,22 @@ export { customFunction, type FunctionContext, type FunctionDefinition } from '.
 export type { DType, TypedArray } from './dtype';
 export { type GradcheckOptions, type GradcheckResult, gradcheck } from './gradcheck';
 export { type Conv2dOptions, conv2d } from './operations/convolution';
+export type { FusedActivation } from './operations/fused-activation';
 export { linear, matmul } from './operations/matmul';
+export {
+  type BatchNormOptions,
+  batchNorm,
+  type FilterResponseNormOptions,
+  filterResponseNorm,
+  type GroupNormOptions,
+  groupNorm,
+  instanceNorm,
+  type LayerNormOptions,
+  layerNorm,
+  type NormalizationOptions,
+  type RMSNormOptions,
+  rmsNorm,
+} from './operations/normalization';
 export {
   type AvgPoolOptions,
   avgPool2d,
