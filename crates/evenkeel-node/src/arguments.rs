@@ -32,6 +32,20 @@ impl List {
     }
 }
 
+/// A list of sizes: a shape, axes, slots.
+#[derive(Clone, Copy)]
+pub struct Sizes {
+    items: [usize; MAX_LIST],
+    length: usize,
+}
+
+impl std::ops::Deref for Sizes {
+    type Target = [usize];
+    fn deref(&self) -> &[usize] {
+        &self.items[..self.length]
+    }
+}
+
 /// The arguments of one command, read from the first to the last.
 pub struct Arguments<'a> {
     outputs: &'a [f64],
@@ -131,6 +145,12 @@ impl<'a> Arguments<'a> {
             *item = self.f64()?;
         }
         Ok(List { items, length })
+    }
+
+    /// The next argument as a list of at most 16 sizes.
+    pub fn sizes(&mut self) -> Outcome<Sizes> {
+        let (items, length) = self.list()?.sizes()?;
+        Ok(Sizes { items, length })
     }
 
     /// Checks that all arguments were read: the two sides agree on the command.

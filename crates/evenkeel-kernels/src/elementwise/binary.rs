@@ -2,7 +2,7 @@
 
 use super::broadcast::{Plan, broadcast_map, check_operands};
 use super::map::{Operands, VectorMap, operands};
-use crate::error::Result;
+use crate::error::{KernelError, Result};
 use crate::isa::{MAX_LANES, Simd};
 
 /// What to do with two numbers. Comparisons give 1 or 0, and 0 with a NaN (except `NotEqual`).
@@ -36,6 +36,36 @@ pub enum BinaryOperation {
     Greater,
     /// `a >= b`.
     GreaterOrEqual,
+}
+
+impl BinaryOperation {
+    /// Every operation, by the number that crosses the boundary to TypeScript.
+    pub const ALL: [BinaryOperation; 14] = [
+        BinaryOperation::Add,
+        BinaryOperation::Subtract,
+        BinaryOperation::Multiply,
+        BinaryOperation::Divide,
+        BinaryOperation::Maximum,
+        BinaryOperation::Minimum,
+        BinaryOperation::Power,
+        BinaryOperation::AddRelu,
+        BinaryOperation::Equal,
+        BinaryOperation::NotEqual,
+        BinaryOperation::Less,
+        BinaryOperation::LessOrEqual,
+        BinaryOperation::Greater,
+        BinaryOperation::GreaterOrEqual,
+    ];
+
+    /// The operation with this number, its index in [`Self::ALL`].
+    ///
+    /// # Errors
+    /// [`KernelError::Invalid`] for an unknown number.
+    pub fn from_code(code: usize) -> Result<BinaryOperation> {
+        Self::ALL.get(code).copied().ok_or_else(|| {
+            KernelError::Invalid(format!("binary operation number {code}: expected 0 to 13"))
+        })
+    }
 }
 
 /// Defines a type for each operation and the choice between them.

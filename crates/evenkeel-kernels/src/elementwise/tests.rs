@@ -7,22 +7,7 @@ fn numbers(length: usize, seed: usize) -> Vec<f32> {
         .collect()
 }
 
-const OPERATIONS: [BinaryOperation; 14] = [
-    BinaryOperation::Add,
-    BinaryOperation::Subtract,
-    BinaryOperation::Multiply,
-    BinaryOperation::Divide,
-    BinaryOperation::Maximum,
-    BinaryOperation::Minimum,
-    BinaryOperation::Power,
-    BinaryOperation::AddRelu,
-    BinaryOperation::Equal,
-    BinaryOperation::NotEqual,
-    BinaryOperation::Less,
-    BinaryOperation::LessOrEqual,
-    BinaryOperation::Greater,
-    BinaryOperation::GreaterOrEqual,
-];
+const OPERATIONS: [BinaryOperation; 14] = BinaryOperation::ALL;
 
 fn oracle(operation: BinaryOperation, a: f32, b: f32) -> f32 {
     let truth = |truth: bool| f32::from(u8::from(truth));

@@ -2,9 +2,11 @@
 //!
 //! All but [`broadcast_copy`] and [`scatter_add_rows`] copy elements of any type, NaN bits included.
 
+mod cast;
 mod rows;
 mod strided;
 
+pub use cast::{Number, cast};
 pub use rows::{gather_rows, scatter_add_rows};
 
 use crate::elementwise::MAX_DIMENSIONS;

@@ -210,3 +210,21 @@ fn broadcast_copy_repeats_and_scales() {
     );
     assert!(broadcast_copy(&[1.0, 2.0], &[2], 1.0, &mut y, &[2, 3, 3]).is_err());
 }
+
+#[test]
+fn casts_round_toward_zero_and_saturate() {
+    let x = [1.9f32, -1.9, 300.0, -300.0, f32::NAN, 1e20];
+    let (mut whole, mut bytes) = ([9i32; 6], [9u8; 6]);
+    cast(&x, &mut whole).unwrap();
+    assert_eq!(whole, [1, -1, 300, -300, 0, i32::MAX]);
+    cast(&x, &mut bytes).unwrap();
+    assert_eq!(bytes, [1, 0, 255, 0, 0, 255]);
+    let mut back = [9.0f32; 6];
+    cast(&whole, &mut back).unwrap();
+    assert_eq!(back[..4], [1.0, -1.0, 300.0, -300.0]);
+    cast(&bytes, &mut back).unwrap();
+    assert_eq!(back, [1.0, 0.0, 255.0, 0.0, 0.0, 255.0]);
+    cast(&[-1i32, 256, 7], &mut bytes[..3]).unwrap();
+    assert_eq!(bytes[..3], [0, 255, 7]);
+    assert!(cast(&x, &mut bytes[..5]).is_err());
+}

@@ -17,7 +17,7 @@ pub use extremum::extremum_backward;
 pub use finite::first_non_finite;
 pub(crate) use run::with_scratch;
 
-use crate::error::{Result, check_length, checked_product};
+use crate::error::{KernelError, Result, check_length, checked_product};
 use axes::Plan;
 use reducer::{Extremum, Sum, SumOfSquares};
 
@@ -34,6 +34,26 @@ pub enum Reduction {
     Minimum,
     /// The sum of squares, accumulated in f64.
     SumOfSquares,
+}
+
+impl Reduction {
+    /// The reduction with this number, as it crosses the boundary to TypeScript: 0 sum, 1 mean, 2 maximum, 3 minimum, 4 sum of
+    /// squares.
+    ///
+    /// # Errors
+    /// [`KernelError::Invalid`] for an unknown number.
+    pub fn from_code(code: usize) -> Result<Reduction> {
+        match code {
+            0 => Ok(Reduction::Sum),
+            1 => Ok(Reduction::Mean),
+            2 => Ok(Reduction::Maximum),
+            3 => Ok(Reduction::Minimum),
+            4 => Ok(Reduction::SumOfSquares),
+            _ => Err(KernelError::Invalid(format!(
+                "reduction number {code}: expected 0 to 4"
+            ))),
+        }
+    }
 }
 
 /// Reduces `x` of `shape` over `axes` (each axis at most once; none at all copies). The output's elements are in row-major

@@ -5,6 +5,7 @@ use crate::arguments::Arguments;
 use crate::buffer::DType;
 use crate::failure::{Failure, Outcome};
 use crate::heap::Heap;
+use evenkeel_kernels::elementwise::{BinaryOperation, binary_assign};
 
 pub const OPERATIONS: Family = &[
     ("free", free),
@@ -53,12 +54,14 @@ fn accumulate(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
     }
     heap.update([target], |heap, [target]| {
         let (target, source) = (target.f32_mut()?, heap.f32(source)?);
-        if target.len() != source.len() {
-            return Err(Failure::internal("accumulate: lengths differ"));
-        }
-        for (target, source) in target.iter_mut().zip(source) {
-            *target += source;
-        }
+        let shape = [target.len()];
+        binary_assign(
+            BinaryOperation::Add,
+            target,
+            &shape,
+            source,
+            &[source.len()],
+        )?;
         Ok(())
     })
 }

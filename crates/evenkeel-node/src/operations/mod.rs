@@ -3,12 +3,18 @@
 //! To add one: write `fn name(heap, arguments)` in the file of its family, and list it in that file's `OPERATIONS`.
 //! TypeScript finds it by that name.
 
+mod activation;
 mod basic;
 mod convolution;
+mod elementwise;
+mod layout;
 mod matrix;
 mod normalization;
 mod optimizer;
 mod pooling;
+mod random;
+mod reduction;
+mod softmax;
 
 use crate::arguments::Arguments;
 use crate::failure::Outcome;
@@ -22,12 +28,18 @@ pub type Family = &'static [(&'static str, Operation)];
 
 /// Every family of operations.
 const FAMILIES: &[Family] = &[
+    activation::OPERATIONS,
     basic::OPERATIONS,
     normalization::OPERATIONS,
     convolution::OPERATIONS,
+    elementwise::OPERATIONS,
+    layout::OPERATIONS,
     matrix::OPERATIONS,
     optimizer::OPERATIONS,
     pooling::OPERATIONS,
+    random::OPERATIONS,
+    reduction::OPERATIONS,
+    softmax::OPERATIONS,
 ];
 
 /// All operations; a command names one by its index here.
