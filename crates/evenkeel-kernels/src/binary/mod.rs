@@ -7,12 +7,21 @@
 //! - [`pack_signs`], [`pack_weights`], [`unpack_signs`]: between f32 and bits.
 //! - [`binary_conv2d`]: the convolution, with integers, scaled f32 or the next layer's bits as output. Linear layers are
 //!   1×1 convolutions over 1×1 images.
+//! - [`surrogate`]: the gradients that stand in for that of the sign.
+//! - [`weights`], [`standardize`]: scales, gradients and standardization of latent weights.
+//! - [`rprelu`]: the shifted PReLU of ReActNet. [`clipping`]: adaptive gradient clipping.
 
+pub mod clipping;
+mod columns;
 mod convolution;
 mod epilogue;
 mod geometry;
 mod pack;
+pub mod rprelu;
+pub mod standardize;
+pub mod surrogate;
 mod tile;
+pub mod weights;
 
 pub use convolution::binary_conv2d;
 pub use epilogue::{Epilogue, Thresholds};

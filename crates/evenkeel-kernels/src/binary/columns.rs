@@ -1,0 +1,72 @@
+//! Matrices of weights, `[rows, columns]` with a column for each output channel, strip by strip.
+//!
+//! A strip is a few whole columns: one task, whose sums lie on the stack. A column is summed from the first row to the last, so
+//! the result depends on nothing but the shape.
+
+use crate::error::{KernelError, Result};
+use crate::parallel::for_each_task;
+use std::ops::Range;
+
+/// Columns of a strip.
+pub(super) const STRIP: usize = 32;
+
+/// One number for each column of a strip.
+pub(super) type Strip = [f64; STRIP];
+
+/// The rows of a matrix of `length` elements.
+pub(super) fn rows_of(what: &str, length: usize, columns: usize) -> Result<usize> {
+    if columns == 0 || !length.is_multiple_of(columns) {
+        return Err(KernelError::Invalid(format!(
+            "{what}: {length} elements are not a whole number of rows of {columns} columns"
+        )));
+    }
+    Ok(length / columns)
+}
+
+/// Runs `body` on every strip of columns, in parallel where `elements` are many. Plain loops do: a layer has far fewer weights than
+/// multiplications.
+pub(super) fn for_each_strip(
+    columns: usize,
+    elements: usize,
+    body: impl Fn(Range<usize>) + Sync + Send,
+) {
+    for_each_task(columns.div_ceil(STRIP), elements, |task| {
+        body(task * STRIP..columns.min((task + 1) * STRIP));
+    });
+}
+
+/// Adds `term(value, lane)` of every element of the strip to the sum of its column.
+#[inline(always)]
+pub(super) fn sum_strip(
+    values: &[f32],
+    columns: usize,
+    strip: &Range<usize>,
+    term: impl Fn(f64, usize) -> f64,
+) -> Strip {
+    let mut sums = [0.0; STRIP];
+    for row in values.chunks_exact(columns) {
+        for (lane, (&value, sum)) in row[strip.clone()].iter().zip(&mut sums).enumerate() {
+            *sum += term(f64::from(value), lane);
+        }
+    }
+    sums
+}
+
+/// As [`sum_strip`], of two matrices of one shape.
+#[inline(always)]
+pub(super) fn sum_strip_of_two(
+    a: &[f32],
+    b: &[f32],
+    columns: usize,
+    strip: &Range<usize>,
+    term: impl Fn(f64, f64, usize) -> f64,
+) -> Strip {
+    let mut sums = [0.0; STRIP];
+    for (a, b) in a.chunks_exact(columns).zip(b.chunks_exact(columns)) {
+        let pairs = a[strip.clone()].iter().zip(&b[strip.clone()]);
+        for (lane, ((&a, &b), sum)) in pairs.zip(&mut sums).enumerate() {
+            *sum += term(f64::from(a), f64::from(b), lane);
+        }
+    }
+    sums
+}
