@@ -80,6 +80,10 @@ unsafe impl Element for f32 {
 unsafe impl Element for i32 {
     const DTYPE: DType = DType::Int32;
 }
+// SAFETY: plain numbers. Packed bits travel as int32.
+unsafe impl Element for u32 {
+    const DTYPE: DType = DType::Int32;
+}
 // SAFETY: plain numbers.
 unsafe impl Element for u8 {
     const DTYPE: DType = DType::Uint8;
@@ -131,6 +135,16 @@ impl Buffer {
     /// The elements, of an int32 buffer.
     #[allow(dead_code)]
     pub fn i32_mut(&mut self) -> Outcome<&mut [i32]> {
+        self.typed_mut()
+    }
+
+    /// The elements of an int32 buffer as words of bits.
+    pub fn words(&self) -> Outcome<&[u32]> {
+        self.typed()
+    }
+
+    /// The elements of an int32 buffer as words of bits.
+    pub fn words_mut(&mut self) -> Outcome<&mut [u32]> {
         self.typed_mut()
     }
 

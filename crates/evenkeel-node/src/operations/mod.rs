@@ -5,6 +5,7 @@
 
 mod activation;
 mod basic;
+mod binary;
 mod convolution;
 mod elementwise;
 mod layout;
@@ -30,11 +31,12 @@ pub type Family = &'static [(&'static str, Operation)];
 const FAMILIES: &[Family] = &[
     activation::OPERATIONS,
     basic::OPERATIONS,
-    normalization::OPERATIONS,
+    binary::OPERATIONS,
     convolution::OPERATIONS,
     elementwise::OPERATIONS,
     layout::OPERATIONS,
     matrix::OPERATIONS,
+    normalization::OPERATIONS,
     optimizer::OPERATIONS,
     pooling::OPERATIONS,
     random::OPERATIONS,
