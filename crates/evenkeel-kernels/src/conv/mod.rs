@@ -11,6 +11,7 @@ mod plan;
 mod sweep;
 mod weights;
 mod window;
+mod winograd;
 
 pub use bias::bias_gradient;
 pub use geometry::{Conv2dGeometry, Conv2dOptions};
@@ -39,6 +40,8 @@ pub fn conv2d_forward(
     check_length("output", output.len(), geometry.output_length())?;
     if geometry.is_depthwise() {
         depthwise::forward(geometry, input, weight, bias, output);
+    } else if plan::is_winograd(geometry) {
+        winograd::forward(geometry, input, weight, bias, output);
     } else {
         sweep::forward(geometry, input, weight, bias, output);
     }
@@ -68,6 +71,8 @@ pub fn conv2d_backward_data(
     )?;
     if geometry.is_depthwise() {
         depthwise::backward_data(geometry, output_gradient, weight, input_gradient);
+    } else if plan::is_winograd(geometry) {
+        winograd::backward_data(geometry, output_gradient, weight, input_gradient);
     } else {
         sweep::backward_data(geometry, output_gradient, weight, input_gradient);
     }
@@ -97,6 +102,8 @@ pub fn conv2d_backward_weights(
     )?;
     if geometry.is_depthwise() {
         depthwise::backward_weights(geometry, input, output_gradient, weight_gradient);
+    } else if plan::is_winograd(geometry) {
+        winograd::backward_weights(geometry, input, output_gradient, weight_gradient);
     } else {
         weights::backward_weights(geometry, input, output_gradient, weight_gradient);
     }

@@ -2,6 +2,7 @@
 
 use super::geometry::Conv2dGeometry;
 use super::window::{Parts, Views};
+use crate::gemm::panels::Panels;
 
 /// Bytes of padded source that a task copies and then reads several times: they share the second-level cache (1 MB on Zen 5,
 /// 1.25 MB on Ice Lake) with a panel of weights.
@@ -85,5 +86,79 @@ pub(super) fn weights(geometry: &Conv2dGeometry, views: &Views, longest_run: usi
                 longest_run.div_ceil(4).next_multiple_of(48)
             },
         }
+    }
+}
+
+/// Channels from which Winograd's algorithm pays: below, its transforms cost more than the multiplications it saves.
+const WINOGRAD_CHANNELS: usize = 8;
+/// Transformed source of one group of tiles: a part of the second-level cache. Groups of 12 to 192 tiles were equally fast.
+const WINOGRAD_BYTES: usize = 192 * 1024;
+/// Tiles whose outer products are summed in registers before they are added to the gradient.
+const WINOGRAD_DEPTH: usize = 96;
+
+/// Whether a convolution and its gradients go through Winograd's algorithm: 3×3 kernels with stride 1. Measured against the
+/// direct algorithm, one thread of Zen 5: 1.3 times faster at 16 channels, 1.7 at 32, 1.9 at 64 to 256, 1.2 at 512 channels of 7×7.
+pub(super) fn is_winograd(geometry: &Conv2dGeometry) -> bool {
+    let options = geometry.options();
+    geometry.kernel() == [3, 3]
+        && options.stride == [1, 1]
+        && options.dilation == [1, 1]
+        && options.groups == 1
+        && options.padding.iter().all(|&padding| padding <= 2)
+        && geometry.in_channels() >= WINOGRAD_CHANNELS
+        && geometry.out_channels() >= WINOGRAD_CHANNELS
+}
+
+/// How a Winograd pass is cut.
+pub(super) struct WinogradPlan {
+    /// Tiles of one task.
+    pub tiles: usize,
+    /// Panels of one task.
+    pub panels: usize,
+    /// Tiles transformed and multiplied together.
+    pub group: usize,
+}
+
+/// Plans a Winograd sweep over `tiles` tiles with `rows` channels in the source.
+pub(super) fn winograd(tiles: usize, rows: usize, panels: Panels, elements: usize) -> WinogradPlan {
+    let tile_bytes = rows.next_multiple_of(16) * elements * 4;
+    let group = (WINOGRAD_BYTES / tile_bytes / 12 * 12).clamp(24, 96);
+    let weights = rows * panels.padded_columns() * elements * 4;
+    if weights > 4 * WEIGHT_BYTES {
+        WinogradPlan {
+            tiles: 384,
+            panels: panels.count().div_ceil(8).max(1),
+            group,
+        }
+    } else {
+        WinogradPlan {
+            tiles: (tiles / TASKS)
+                .clamp(group, 8 * group)
+                .next_multiple_of(group),
+            panels: panels.count(),
+            group,
+        }
+    }
+}
+
+/// Plans a Winograd gradient of the weights over `tiles` tiles with `rows` input channels.
+pub(super) fn winograd_weights(
+    tiles: usize,
+    rows: usize,
+    panels: Panels,
+    elements: usize,
+) -> WinogradPlan {
+    // Segments multiply the memory that is added up in the end, blocks the transforms of the input: few of both where large.
+    let (segments, blocks) = match rows * panels.padded_columns() * elements * 4 {
+        0..=0xFFFF => (16, 1),
+        0x1_0000..=0x7_FFFF => (8, 1),
+        0x8_0000..=0x1F_FFFF => (4, 2),
+        0x20_0000..=0x7F_FFFF => (2, 4),
+        _ => (1, 8),
+    };
+    WinogradPlan {
+        tiles: tiles.div_ceil(segments).max(WINOGRAD_DEPTH),
+        panels: panels.count().div_ceil(blocks).max(1),
+        group: WINOGRAD_DEPTH,
     }
 }

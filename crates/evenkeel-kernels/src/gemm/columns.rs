@@ -3,7 +3,7 @@
 //! In NHWC both factors of every rank-one update are consecutive floats (the window's channels, the gradient's channels), so
 //! the left-hand matrix is read where it lies.
 
-use super::panels::{Panel, Panels};
+use super::panels::Panels;
 use super::target::Target;
 use crate::isa::{Simd, SimdOp};
 use std::ops::Range;
@@ -53,95 +53,113 @@ impl ColumnProduct<'_> {
             assert!((self.count - 1) * self.c_stride + self.panels.columns() <= self.c.length());
         }
     }
+}
 
-    /// Rows `row..row + MR` of C and one panel.
-    ///
-    /// # Safety
-    /// `check` must have passed and `row + MR <= count`.
-    #[inline(always)]
-    unsafe fn tile<S: Simd, const MR: usize, const NV: usize>(
-        &self,
-        s: S,
-        panel: Panel,
-        row: usize,
-    ) {
-        let tail = panel.columns - (NV - 1) * S::LANES;
-        // SAFETY: rows of `a` and `c` lie inside by `check`; `b` holds `width` floats for each row of A from the panel's start.
-        unsafe {
-            let a = self.a.as_ptr().add(self.a_start + row);
-            let mut b = self
-                .b
-                .as_ptr()
-                .add(panel.start * self.b_rows + self.b_first * panel.width);
-            let mut sums = [[s.zero(); NV]; MR];
-            for &offset in self.a_offsets {
-                let a = a.add(offset);
-                let mut vectors = [s.zero(); NV];
-                for j in 0..NV {
-                    vectors[j] = s.load(b.add(j * S::LANES));
-                }
-                for i in 0..MR {
-                    let x = s.splat(*a.add(i));
-                    for j in 0..NV {
-                        sums[i][j] = s.fma(x, vectors[j], sums[i][j]);
-                    }
-                }
-                b = b.add(NV * S::LANES);
+/// `MR` rows by `NV` vectors of a sum of outer products, kept in registers: the micro-kernel. `a` and each of the offsets give `MR`
+/// consecutive floats; rows of `c` are `c_stride` apart, and `tail` lanes of their last vector are used.
+///
+/// # Safety
+/// `a` must be readable for `MR` floats at every offset, `b` for `NV` vectors per offset, and `MR` rows of `c` readable and
+/// writable for `NV - 1` vectors and `tail` lanes.
+#[inline(always)]
+pub(crate) unsafe fn column_tile<S: Simd, const MR: usize, const NV: usize>(
+    s: S,
+    a: *const f32,
+    offsets: impl Iterator<Item = usize>,
+    mut b: *const f32,
+    c: *mut f32,
+    c_stride: usize,
+    tail: usize,
+    accumulate: bool,
+) {
+    // SAFETY: the caller's promise; vectors but the last are whole, and of the last no more than `tail` lanes are touched.
+    unsafe {
+        let mut sums = [[s.zero(); NV]; MR];
+        for offset in offsets {
+            let a = a.add(offset);
+            let mut vectors = [s.zero(); NV];
+            for j in 0..NV {
+                vectors[j] = s.load(b.add(j * S::LANES));
             }
             for i in 0..MR {
-                let c = self
-                    .c
-                    .pointer()
-                    .add((row + i) * self.c_stride + panel.start);
+                let x = s.splat(*a.add(i));
                 for j in 0..NV {
-                    let p = c.add(j * S::LANES);
-                    if j + 1 < NV || tail == S::LANES {
-                        let sum = if self.accumulate {
-                            s.add(s.load(p), sums[i][j])
-                        } else {
-                            sums[i][j]
-                        };
-                        s.store(sum, p);
+                    sums[i][j] = s.fma(x, vectors[j], sums[i][j]);
+                }
+            }
+            b = b.add(NV * S::LANES);
+        }
+        for i in 0..MR {
+            for j in 0..NV {
+                let p = c.add(i * c_stride + j * S::LANES);
+                if j + 1 < NV || tail == S::LANES {
+                    let sum = if accumulate {
+                        s.add(s.load(p), sums[i][j])
                     } else {
-                        let sum = if self.accumulate {
-                            s.add(s.load_partial(p, tail), sums[i][j])
-                        } else {
-                            sums[i][j]
-                        };
-                        s.store_partial(sum, p, tail);
-                    }
+                        sums[i][j]
+                    };
+                    s.store(sum, p);
+                } else {
+                    let sum = if accumulate {
+                        s.add(s.load_partial(p, tail), sums[i][j])
+                    } else {
+                        sums[i][j]
+                    };
+                    s.store_partial(sum, p, tail);
                 }
             }
         }
     }
+}
 
-    /// Rows `rows` of C and one panel, with tiles of `MR1`, then `MR2`, `MR3` and single rows.
-    #[inline(always)]
-    fn strip<S: Simd, const MR1: usize, const MR2: usize, const MR3: usize, const NV: usize>(
-        &self,
-        s: S,
-        panel: Panel,
-        rows: Range<usize>,
-    ) {
-        let mut row = rows.start;
-        while row < rows.end {
-            let left = rows.end - row;
-            // SAFETY: `call` has checked, and a tile never has more rows than are left.
-            unsafe {
-                if left >= MR1 {
-                    self.tile::<S, MR1, NV>(s, panel, row);
-                    row += MR1;
-                } else if left >= MR2 {
-                    self.tile::<S, MR2, NV>(s, panel, row);
-                    row += MR2;
-                } else if left >= MR3 {
-                    self.tile::<S, MR3, NV>(s, panel, row);
-                    row += MR3;
-                } else {
-                    self.tile::<S, 1, NV>(s, panel, row);
-                    row += 1;
+/// `rows` rows of a sum of outer products and one panel of `vectors` vectors, cut into tiles that fill the registers.
+///
+/// # Safety
+/// As for [`column_tile`], for all rows together.
+#[inline(always)]
+pub(crate) unsafe fn strip<S: Simd>(
+    s: S,
+    vectors: usize,
+    rows: usize,
+    a: *const f32,
+    offsets: impl Iterator<Item = usize> + Clone,
+    b: *const f32,
+    c: *mut f32,
+    c_stride: usize,
+    tail: usize,
+    accumulate: bool,
+) {
+    // Nine rows are a 3x3 window of one channel, or a row of it of three; at least eight sums hide an addition's latency.
+    macro_rules! tiles {
+        ($vectors:literal: $($rows:literal)+) => {{
+            let mut row = 0;
+            while row < rows {
+                let left = rows - row;
+                // SAFETY: the caller's promise; a tile never has more rows than are left.
+                unsafe {
+                    let (a, c) = (a.add(row), c.add(row * c_stride));
+                    $(if left >= $rows {
+                        column_tile::<S, $rows, $vectors>(
+                            s, a, offsets.clone(), b, c, c_stride, tail, accumulate,
+                        );
+                        row += $rows;
+                        continue;
+                    })+
                 }
             }
+        }};
+    }
+    if S::REGISTERS >= 32 {
+        match vectors {
+            1 => tiles!(1: 24 16 9 4 1),
+            2 => tiles!(2: 12 9 4 2 1),
+            _ => tiles!(3: 8 4 2 1),
+        }
+    } else {
+        match vectors {
+            1 => tiles!(1: 12 9 4 2 1),
+            2 => tiles!(2: 6 4 2 1),
+            _ => tiles!(3: 4 2 1),
         }
     }
 }
@@ -159,18 +177,25 @@ impl SimdOp for ColumnProduct<'_> {
             let rows = first..(first + BLOCK).min(self.count);
             for index in self.range.clone() {
                 let panel = self.panels.panel(index);
-                if S::REGISTERS >= 32 {
-                    match panel.vectors {
-                        1 => self.strip::<S, 24, 9, 3, 1>(s, panel, rows.clone()),
-                        2 => self.strip::<S, 12, 6, 3, 2>(s, panel, rows.clone()),
-                        _ => self.strip::<S, 8, 4, 2, 3>(s, panel, rows.clone()),
-                    }
-                } else {
-                    match panel.vectors {
-                        1 => self.strip::<S, 12, 6, 3, 1>(s, panel, rows.clone()),
-                        2 => self.strip::<S, 6, 3, 2, 2>(s, panel, rows.clone()),
-                        _ => self.strip::<S, 4, 3, 2, 3>(s, panel, rows.clone()),
-                    }
+                // SAFETY: rows of `a` and `c` lie inside by `check`; `b` holds `width` floats for each row of A from the panel's
+                // start.
+                unsafe {
+                    strip(
+                        s,
+                        panel.vectors,
+                        rows.len(),
+                        self.a.as_ptr().add(self.a_start + rows.start),
+                        self.a_offsets.iter().copied(),
+                        self.b
+                            .as_ptr()
+                            .add(panel.start * self.b_rows + self.b_first * panel.width),
+                        self.c
+                            .pointer()
+                            .add(rows.start * self.c_stride + panel.start),
+                        self.c_stride,
+                        panel.columns - (panel.vectors - 1) * S::LANES,
+                        self.accumulate,
+                    );
                 }
             }
         }

@@ -93,11 +93,11 @@ impl RowProduct<'_> {
             }
             let runs = &self.runs[first..next];
             let b = &b[depth * panel.width..(depth + block) * panel.width];
-            let accumulate = self.accumulate || first > 0;
-            let bias = self
-                .bias
-                .filter(|_| !accumulate)
-                .map(|bias| &bias[panel.start..panel.start + panel.columns]);
+            let start = match self.bias {
+                _ if self.accumulate || first > 0 => Start::Output,
+                Some(bias) => Start::Bias(&bias[panel.start..panel.start + panel.columns]),
+                None => Start::Zero,
+            };
             let rows = self.a_offsets.len();
             let mut row = 0;
             while row < rows {
@@ -105,10 +105,10 @@ impl RowProduct<'_> {
                 // SAFETY: `check` has compared every offset with the slices' lengths; `left` rows exist from `row` on.
                 unsafe {
                     if left > HALF {
-                        self.tile::<S, FULL, NV>(s, panel, row, left, runs, b, bias, accumulate);
+                        self.tile::<S, FULL, NV>(s, panel, row, left, runs, b, start);
                         row += FULL;
                     } else {
-                        self.tile::<S, HALF, NV>(s, panel, row, left, runs, b, bias, accumulate);
+                        self.tile::<S, HALF, NV>(s, panel, row, left, runs, b, start);
                         row += HALF;
                     }
                 }
@@ -121,7 +121,7 @@ impl RowProduct<'_> {
         }
     }
 
-    /// `MR` rows by `NV` vectors, kept in registers through all runs.
+    /// Up to `MR` rows of one panel.
     ///
     /// # Safety
     /// `check` must have passed, `left > 0` rows must exist from `row` on, and `b` must hold the runs' lengths times the
@@ -135,15 +135,13 @@ impl RowProduct<'_> {
         left: usize,
         runs: &[Run],
         b: &[f32],
-        bias: Option<&[f32]>,
-        accumulate: bool,
+        start: Start<'_>,
     ) {
         let rows = left.min(MR);
-        let tail = panel.columns - (NV - 1) * S::LANES;
         // A tile that is not full computes its last row several times and stores it once.
         let at: [usize; MR] = std::array::from_fn(|i| row + i.min(rows - 1));
         // SAFETY: offsets lie inside `a` and `c` (`check`), at columns that the panel has; loads from `a` add at most the
-        // reach of the runs; `b` is read once through, width floats for each element of the runs.
+        // reach of the runs; `b` holds width floats for each element of the runs.
         unsafe {
             let a: [*const f32; MR] =
                 std::array::from_fn(|i| self.a.as_ptr().add(*self.a_offsets.get_unchecked(at[i])));
@@ -152,66 +150,102 @@ impl RowProduct<'_> {
                     .pointer()
                     .add(*self.c_offsets.get_unchecked(at[i]) + panel.start)
             });
-            let mut sums = [[s.zero(); NV]; MR];
-            if accumulate {
-                for i in 0..MR {
-                    for j in 0..NV {
-                        let p = c[i].add(j * S::LANES);
-                        sums[i][j] = if j + 1 < NV {
-                            s.load(p)
-                        } else {
-                            s.load_partial(p, tail)
-                        };
-                    }
-                }
-            } else if let Some(bias) = bias {
+            let tail = panel.columns - (NV - 1) * S::LANES;
+            row_tile::<S, MR, NV>(s, a, runs, b.as_ptr(), c, rows, tail, start);
+        }
+    }
+}
+
+/// What a tile adds the product to.
+#[derive(Clone, Copy)]
+pub(crate) enum Start<'a> {
+    /// Zeros.
+    Zero,
+    /// One value per column of the panel.
+    Bias(&'a [f32]),
+    /// What the output holds.
+    Output,
+}
+
+/// `MR` rows by `NV` vectors, kept in registers through all runs: the micro-kernel. Stores the first `rows` rows, and `tail` lanes
+/// of the last vector.
+///
+/// # Safety
+/// Every row of `a` must be readable through the reach of the runs, `b` for `NV` vectors per element of the runs, and the first
+/// `rows` rows of `c` (and with [`Start::Output`] all) readable and writable for `NV - 1` vectors and `tail` lanes. A bias must have as many values.
+#[inline(always)]
+pub(crate) unsafe fn row_tile<S: Simd, const MR: usize, const NV: usize>(
+    s: S,
+    a: [*const f32; MR],
+    runs: &[Run],
+    mut b: *const f32,
+    c: [*mut f32; MR],
+    rows: usize,
+    tail: usize,
+    start: Start<'_>,
+) {
+    // SAFETY: the caller's promise; vectors but the last are whole, and of the last no more than `tail` lanes are touched.
+    unsafe {
+        let load = |p: *const f32, j: usize| {
+            let p = p.add(j * S::LANES);
+            if j + 1 < NV || tail == S::LANES {
+                s.load(p)
+            } else {
+                s.load_partial(p, tail)
+            }
+        };
+        let mut sums = [[s.zero(); NV]; MR];
+        match start {
+            Start::Zero => {}
+            Start::Bias(bias) => {
                 for j in 0..NV {
-                    let p = bias.as_ptr().add(j * S::LANES);
-                    let v = if j + 1 < NV {
-                        s.load(p)
-                    } else {
-                        s.load_partial(p, tail)
-                    };
+                    let v = load(bias.as_ptr(), j);
                     for i in 0..MR {
                         sums[i][j] = v;
                     }
                 }
             }
-            let mut b = b.as_ptr();
-            for run in runs {
-                let end = run.offset + run.length;
-                let mut index = run.offset;
-                while index < end {
-                    let mut vectors = [s.zero(); NV];
+            Start::Output => {
+                for i in 0..MR {
                     for j in 0..NV {
-                        vectors[j] = s.load(b.add(j * S::LANES));
+                        sums[i][j] = load(c[i], j);
                     }
-                    for i in 0..MR {
-                        let x = s.splat(*a[i].add(index));
-                        for j in 0..NV {
-                            sums[i][j] = s.fma(x, vectors[j], sums[i][j]);
-                        }
-                    }
-                    b = b.add(NV * S::LANES);
-                    index += 1;
                 }
             }
-            if rows == MR && tail == S::LANES {
+        }
+        for run in runs {
+            let end = run.offset + run.length;
+            let mut index = run.offset;
+            while index < end {
+                let mut vectors = [s.zero(); NV];
+                for j in 0..NV {
+                    vectors[j] = s.load(b.add(j * S::LANES));
+                }
                 for i in 0..MR {
+                    let x = s.splat(*a[i].add(index));
                     for j in 0..NV {
-                        s.store(sums[i][j], c[i].add(j * S::LANES));
+                        sums[i][j] = s.fma(x, vectors[j], sums[i][j]);
                     }
                 }
-            } else {
-                for i in 0..MR {
-                    if i < rows {
-                        for j in 0..NV {
-                            let p = c[i].add(j * S::LANES);
-                            if j + 1 < NV {
-                                s.store(sums[i][j], p);
-                            } else {
-                                s.store_partial(sums[i][j], p, tail);
-                            }
+                b = b.add(NV * S::LANES);
+                index += 1;
+            }
+        }
+        if rows == MR && tail == S::LANES {
+            for i in 0..MR {
+                for j in 0..NV {
+                    s.store(sums[i][j], c[i].add(j * S::LANES));
+                }
+            }
+        } else {
+            for i in 0..MR {
+                if i < rows {
+                    for j in 0..NV {
+                        let p = c[i].add(j * S::LANES);
+                        if j + 1 < NV {
+                            s.store(sums[i][j], p);
+                        } else {
+                            s.store_partial(sums[i][j], p, tail);
                         }
                     }
                 }

@@ -1,0 +1,210 @@
+//! Square tiles of an image, numbered through a batch, and the transform of what lies under them.
+
+use super::lines::{Lines, both_ways};
+use crate::isa::Simd;
+use std::ops::Range;
+
+/// A batch of images, cut into output tiles.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tiling {
+    /// Images.
+    pub batch: usize,
+    /// `[height, width]` of the source.
+    pub source: [usize; 2],
+    /// Channels of the source.
+    pub channels: usize,
+    /// Zeros above and left of the source.
+    pub before: [usize; 2],
+    /// `[height, width]` of the destination.
+    pub destination: [usize; 2],
+    /// Width of a tile.
+    pub width: usize,
+}
+
+/// One tile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Tile {
+    pub image: usize,
+    /// The first destination row.
+    pub row: usize,
+    /// The first destination column.
+    pub column: usize,
+}
+
+impl Tiling {
+    fn rows(&self) -> usize {
+        self.destination[0].div_ceil(self.width)
+    }
+
+    fn columns(&self) -> usize {
+        self.destination[1].div_ceil(self.width)
+    }
+
+    /// Tiles in the batch.
+    pub fn count(&self) -> usize {
+        self.batch * self.rows() * self.columns()
+    }
+
+    /// The tiles of a range, in order.
+    #[inline(always)]
+    pub fn tiles(&self, range: Range<usize>) -> Tiles {
+        let (rows, columns) = (self.rows(), self.columns());
+        let image_tiles = (rows * columns).max(1);
+        Tiles {
+            next: Tile {
+                image: range.start / image_tiles,
+                row: range.start % image_tiles / columns * self.width,
+                column: range.start % columns * self.width,
+            },
+            left: range.len(),
+            tiling: *self,
+        }
+    }
+}
+
+/// See [`Tiling::tiles`].
+pub(super) struct Tiles {
+    next: Tile,
+    left: usize,
+    tiling: Tiling,
+}
+
+impl Iterator for Tiles {
+    type Item = Tile;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<Tile> {
+        if self.left == 0 {
+            return None;
+        }
+        self.left -= 1;
+        let tile = self.next;
+        self.next.column += self.tiling.width;
+        if self.next.column >= self.tiling.destination[1] {
+            self.next.column = 0;
+            self.next.row += self.tiling.width;
+            if self.next.row >= self.tiling.destination[0] {
+                self.next.row = 0;
+                self.next.image += 1;
+            }
+        }
+        Some(tile)
+    }
+}
+
+/// The source pixels under a tile: where each lies, with a line of zeros for those outside the image.
+#[inline(always)]
+unsafe fn patch<const ALPHA: usize>(
+    tiling: &Tiling,
+    tile: Tile,
+    source: *const f32,
+    zeros: *const f32,
+) -> [[*const f32; ALPHA]; ALPHA] {
+    let [height, width] = tiling.source;
+    let top = tile.row as isize - tiling.before[0] as isize;
+    let left = tile.column as isize - tiling.before[1] as isize;
+    let mut pixels = [[zeros; ALPHA]; ALPHA];
+    for i in 0..ALPHA {
+        let row = top + i as isize;
+        if row < 0 || row >= height as isize {
+            continue;
+        }
+        for j in 0..ALPHA {
+            let column = left + j as isize;
+            if column >= 0 && column < width as isize {
+                let pixel = (tile.image * height + row as usize) * width + column as usize;
+                // SAFETY: the pixel lies inside the image, and the image in the batch.
+                pixels[i][j] = unsafe { source.add(pixel * tiling.channels) };
+            }
+        }
+    }
+    pixels
+}
+
+/// Transforms all channels of the source under a tile: element `e` of the transform goes to `to + e * element_stride`.
+///
+/// # Safety
+/// `source` must hold the batch, `zeros` as many zeros as there are channels, and `to` the channels rounded up to whole vectors
+/// at every element.
+#[inline(always)]
+pub(super) unsafe fn transform_input<
+    S: Simd,
+    L: Lines<OUT, ALPHA>,
+    const OUT: usize,
+    const ALPHA: usize,
+>(
+    s: S,
+    tiling: &Tiling,
+    tile: Tile,
+    source: *const f32,
+    zeros: *const f32,
+    to: *mut f32,
+    element_stride: usize,
+) {
+    let channels = tiling.channels;
+    let whole = channels / S::LANES * S::LANES;
+    // SAFETY: the pixels of a patch hold `channels` floats each, and `to` is long enough, by the caller's promise.
+    unsafe {
+        let pixels = patch::<ALPHA>(tiling, tile, source, zeros);
+        let mut channel = 0;
+        while channel < channels {
+            let mut values = [[s.zero(); ALPHA]; ALPHA];
+            if channel < whole {
+                for i in 0..ALPHA {
+                    for j in 0..ALPHA {
+                        values[i][j] = s.load(pixels[i][j].add(channel));
+                    }
+                }
+            } else {
+                for i in 0..ALPHA {
+                    for j in 0..ALPHA {
+                        values[i][j] =
+                            s.load_partial(pixels[i][j].add(channel), channels - channel);
+                    }
+                }
+            }
+            let values = both_ways(s.zero(), values, |line| L::input(s, line));
+            for i in 0..ALPHA {
+                for j in 0..ALPHA {
+                    s.store(
+                        values[i][j],
+                        to.add((i * ALPHA + j) * element_stride + channel),
+                    );
+                }
+            }
+            channel += S::LANES;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tiles_go_through_the_batch_from_any_start() {
+        let tiling = Tiling {
+            batch: 3,
+            source: [5, 7],
+            channels: 1,
+            before: [1, 1],
+            destination: [5, 7],
+            width: 2,
+        };
+        assert_eq!(tiling.count(), 3 * 3 * 4);
+        let all: Vec<Tile> = tiling.tiles(0..tiling.count()).collect();
+        let mut expected = Vec::new();
+        for image in 0..3 {
+            for row in [0, 2, 4] {
+                for column in [0, 2, 4, 6] {
+                    expected.push(Tile { image, row, column });
+                }
+            }
+        }
+        assert_eq!(all, expected);
+        for start in 0..all.len() {
+            let some: Vec<Tile> = tiling.tiles(start..all.len()).collect();
+            assert_eq!(some, all[start..]);
+        }
+    }
+}
