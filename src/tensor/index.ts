@@ -3,6 +3,14 @@ export { full, type NestedArray, ones, type TensorOptions, tensor, zeros } from 
 export { customFunction, type FunctionContext, type FunctionDefinition } from './custom-function';
 export type { DType, TypedArray } from './dtype';
 export { type GradcheckOptions, type GradcheckResult, gradcheck } from './gradcheck';
+export {
+  type BinaryConv2dOptions,
+  type BinaryLinearOptions,
+  binaryConv2d,
+  binaryLinear,
+  type PaddingValue,
+  type WeightGradient,
+} from './operations/binary';
 export { type Conv2dOptions, conv2d } from './operations/convolution';
 export type { FusedActivation } from './operations/fused-activation';
 export { linear, matmul } from './operations/matmul';
@@ -28,6 +36,14 @@ export {
   type Pair,
   type PoolOptions,
 } from './operations/pooling';
+export { type RPReLUParameters, rprelu } from './operations/rprelu';
+export { type ActivationGradient, type BinarizeOptions, binarize, rsign } from './operations/sign';
+export {
+  type ScaledWeightStandardizeOptions,
+  scaledWeightStandardize,
+  type WeightStandardizeOptions,
+  weightStandardize,
+} from './operations/standardize';
 export { type Profile, type ProfileOptions, type ProfileRow, profile } from './profile';
 export { scope } from './scope';
 export type { Shape } from './shape';

@@ -23,20 +23,32 @@ interface Geometry {
   readonly words: readonly number[];
 }
 
-function checkRank(name: string, tensor: Tensor, layout: string): readonly [number, number, number, number] {
+function checkRank(
+  operation: string,
+  name: string,
+  tensor: Tensor,
+  layout: string,
+): readonly [number, number, number, number] {
   const [a, b, c, d] = tensor.shape;
   if (tensor.rank !== 4 || a === undefined || b === undefined || c === undefined || d === undefined) {
     throw new EvenkeelError(
       'SHAPE_MISMATCH',
-      `conv2d: expected ${name} ${layout}, got shape ${formatShape(tensor.shape)}`,
+      `${operation}: expected ${name} ${layout}, got shape ${formatShape(tensor.shape)}`,
     );
   }
   return [a, b, c, d];
 }
 
-function geometryOf(input: Tensor, weight: Tensor, options: Conv2dOptions): Geometry {
-  const [batch, height, width, inChannels] = checkRank('an input', input, '[batch, height, width, inChannels]');
+/** Checks the sizes of a convolution and finds those of its output. For operations. */
+export function geometryOf(operation: string, input: Tensor, weight: Tensor, options: Conv2dOptions): Geometry {
+  const [batch, height, width, inChannels] = checkRank(
+    operation,
+    'an input',
+    input,
+    '[batch, height, width, inChannels]',
+  );
   const [kernelHeight, kernelWidth, groupChannels, outChannels] = checkRank(
+    operation,
     'a weight',
     weight,
     '[kernelHeight, kernelWidth, inChannels / groups, outChannels]',
@@ -45,21 +57,24 @@ function geometryOf(input: Tensor, weight: Tensor, options: Conv2dOptions): Geom
     if (tensor.shape.slice(tensor === input ? 1 : 0).includes(0)) {
       throw new EvenkeelError(
         'SHAPE_MISMATCH',
-        `conv2d: only the batch may be empty, got input ${formatShape(input.shape)}, weight ${formatShape(weight.shape)}`,
+        `${operation}: only the batch may be empty, got input ${formatShape(input.shape)}, weight ${formatShape(weight.shape)}`,
       );
     }
   }
-  const stride = pair('conv2d', 'stride', options.stride ?? 1, 1);
-  const padding = pair('conv2d', 'padding', options.padding ?? 0, 0);
-  const dilation = pair('conv2d', 'dilation', options.dilation ?? 1, 1);
+  const stride = pair(operation, 'stride', options.stride ?? 1, 1);
+  const padding = pair(operation, 'padding', options.padding ?? 0, 0);
+  const dilation = pair(operation, 'dilation', options.dilation ?? 1, 1);
   const groups = options.groups ?? 1;
   if (!Number.isInteger(groups) || groups < 1) {
-    throw new EvenkeelError('INVALID_ARGUMENT', `conv2d: groups must be a whole number of at least 1, got ${groups}`);
+    throw new EvenkeelError(
+      'INVALID_ARGUMENT',
+      `${operation}: groups must be a whole number of at least 1, got ${groups}`,
+    );
   }
   if (inChannels !== groupChannels * groups || outChannels % groups !== 0) {
     throw new EvenkeelError(
       'SHAPE_MISMATCH',
-      `conv2d: ${groups} group(s) of weight ${formatShape(weight.shape)} need ${groupChannels * groups} input channels and ` +
+      `${operation}: ${groups} group(s) of weight ${formatShape(weight.shape)} need ${groupChannels * groups} input channels and ` +
         `output channels that ${groups} divides, got input ${formatShape(input.shape)}`,
     );
   }
@@ -70,7 +85,7 @@ function geometryOf(input: Tensor, weight: Tensor, options: Conv2dOptions): Geom
     if (slack < 0) {
       throw new EvenkeelError(
         'SHAPE_MISMATCH',
-        `conv2d: a kernel that spans ${span} does not fit into ${length} + 2 * ${padding[axis]!} of padding ` +
+        `${operation}: a kernel that spans ${span} does not fit into ${length} + 2 * ${padding[axis]!} of padding ` +
           `(input ${formatShape(input.shape)}, weight ${formatShape(weight.shape)}); use more padding or a smaller kernel`,
       );
     }
@@ -93,7 +108,7 @@ function geometryOf(input: Tensor, weight: Tensor, options: Conv2dOptions): Geom
  */
 export function conv2d(input: Tensor, weight: Tensor, bias?: Tensor, options: Conv2dOptions = {}): Tensor {
   checkFloat('conv2d', { input, weight, bias });
-  const { outputShape, words } = geometryOf(input, weight, options);
+  const { outputShape, words } = geometryOf('conv2d', input, weight, options);
   checkBias('conv2d', bias, outputShape[3]!);
   const output = allocate('conv2d', outputShape);
   run('conv2d_forward', [output], input, weight, bias, ...words);
