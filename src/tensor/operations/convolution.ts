@@ -1,6 +1,8 @@
 import { EvenkeelError } from '../../errors';
 import { record } from '../autograd';
+import { countFlops } from '../profile';
 import { formatShape } from '../shape';
+import type { RecordedCommand } from '../stream';
 import { allocate, run, type Tensor } from '../tensor';
 import { biasGradient, checkBias, checkFloat } from './matmul';
 import { type Pair, pair } from './pair';
@@ -135,4 +137,22 @@ export function conv2d(input: Tensor, weight: Tensor, bias?: Tensor, options: Co
       inputs.length,
     );
   });
+}
+
+/** Two operations for each multiply-add, in every pass; the geometry is the command's last fourteen words. */
+function flopsOf({ words }: RecordedCommand): number {
+  const [batch, height, width, inChannels, outChannels, kernelHeight, kernelWidth, ...rest] = words.slice(
+    -14,
+  ) as number[];
+  const [strideY, strideX, paddingY, paddingX, dilationY, dilationX, groups] = rest;
+  const length = (size: number, kernel: number, stride: number, padding: number, dilation: number): number =>
+    Math.floor((size + 2 * padding - dilation * (kernel - 1) - 1) / stride) + 1;
+  const positions =
+    length(height!, kernelHeight!, strideY!, paddingY!, dilationY!) *
+    length(width!, kernelWidth!, strideX!, paddingX!, dilationX!);
+  return (2 * batch! * positions * outChannels! * inChannels! * kernelHeight! * kernelWidth!) / groups!;
+}
+
+for (const operation of ['conv2d_forward', 'conv2d_backward_data', 'conv2d_backward_weights']) {
+  countFlops(operation, flopsOf);
 }

@@ -1,5 +1,6 @@
 import { EvenkeelError } from '../../errors';
 import { record } from '../autograd';
+import { countFlops } from '../profile';
 import { formatShape } from '../shape';
 import { allocate, run, type Tensor } from '../tensor';
 
@@ -112,4 +113,15 @@ export function linear(input: Tensor, weight: Tensor, bias?: Tensor): Tensor {
   const output = allocate('linear', sizes.outputShape);
   run('linear', [output], input, weight, bias, sizes.rows, sizes.inner, sizes.columns);
   return recordProduct('linear', input, weight, bias, output, sizes);
+}
+
+/** Two operations for each multiply-add; rows, columns and inner length stand at `first` in the command's words. */
+for (const [operation, first] of [
+  ['matmul', 2],
+  ['linear', 3],
+] as const) {
+  countFlops(
+    operation,
+    ({ words }) => 2 * (words[first] as number) * (words[first + 1] as number) * (words[first + 2] as number),
+  );
 }
