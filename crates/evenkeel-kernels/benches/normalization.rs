@@ -7,7 +7,7 @@ use evenkeel_kernels::norm::batch::{self, BatchNorm};
 use evenkeel_kernels::norm::filter_response::{
     self, Ending, Epsilon, FilterResponseGradients, FilterResponseNorm,
 };
-use evenkeel_kernels::norm::{Affine, AffineGradients, Shape, group};
+use evenkeel_kernels::norm::{Affine, AffineGradients, Shape, group, layer_channels, rms};
 use std::hint::black_box;
 use std::time::Duration;
 
@@ -36,7 +36,7 @@ fn normalization(criterion: &mut Criterion) {
         let (mut y, mut dx) = (vec![0.0f32; elements], vec![0.0f32; elements]);
         let (mut dgamma, mut dbeta) = (vec![0.0f32; channels], vec![0.0f32; channels]);
         let mut dtau = dbeta.clone();
-        let mut saved = vec![0.0f32; 3 * batch * channels];
+        let mut saved = vec![0.0f32; 3 * batch * channels.max(side * side)];
         let relu = Activation::Relu;
 
         let mut bench = criterion.benchmark_group(format!("{batch}x{side}x{side}x{channels}"));
@@ -139,6 +139,38 @@ fn normalization(criterion: &mut Criterion) {
                     depsilon: None,
                 };
                 filter_response::backward(norm, &saved[..own], &dy, gradients)
+            });
+        });
+
+        let own = 3 * batch * side * side;
+        bench.throughput(Throughput::Bytes(2 * bytes));
+        bench.bench_function("layer over channels + ReLU, forward", |b| {
+            b.iter(|| {
+                layer_channels::forward(shape, &x, affine, 1e-5, relu, &mut y, &mut saved[..own])
+            });
+        });
+        bench.throughput(Throughput::Bytes(3 * bytes));
+        bench.bench_function("layer over channels + ReLU, backward", |b| {
+            b.iter(|| {
+                let gradients = AffineGradients {
+                    dx: Some(&mut dx),
+                    dgamma: Some(&mut dgamma),
+                    dbeta: Some(&mut dbeta),
+                };
+                layer_channels::backward(shape, &x, affine, relu, &saved[..own], &dy, gradients)
+            });
+        });
+        let own = batch * side * side;
+        let scale = Some(&gamma[..]);
+        bench.throughput(Throughput::Bytes(2 * bytes));
+        bench.bench_function("root mean square + ReLU, forward", |b| {
+            b.iter(|| rms::forward(shape, &x, scale, 1e-5, relu, &mut y, &mut saved[..own]));
+        });
+        bench.throughput(Throughput::Bytes(3 * bytes));
+        bench.bench_function("root mean square + ReLU, backward", |b| {
+            b.iter(|| {
+                let (dx, dgamma) = (Some(&mut dx[..]), Some(&mut dgamma[..]));
+                rms::backward(shape, &x, scale, relu, &saved[..own], &dy, dx, dgamma)
             });
         });
         bench.finish();

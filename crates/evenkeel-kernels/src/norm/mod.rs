@@ -29,6 +29,7 @@ mod columns;
 mod fused;
 mod geometry;
 mod moments;
+mod row;
 mod rows;
 mod scratch;
 mod slab;

@@ -4,7 +4,8 @@
 use super::columns::{load, store};
 use super::fused::with_fused;
 use super::geometry::{Affine, AffineGradients};
-use super::moments::{Saved, unreliable};
+use super::moments::Saved;
+use super::row::{Row, for_each_vector, row_statistics};
 use super::scratch::{with_f32, with_f64};
 use crate::activation::{Activation, ActivationFunction};
 use crate::isa::{MAX_LANES, Simd, SimdOp, dispatch};
@@ -138,31 +139,22 @@ impl<A: ActivationFunction, const CENTRED: bool> SimdOp for Forward<'_, '_, A, C
                 self.saved[0][index] = unit.inverse_deviation;
             }
             let row = Row::new(simd, unit);
-            for_each_vector(simd, channels, |column, lanes| {
-                // SAFETY: `column + lanes <= channels`, and parameters are padded.
-                unsafe {
-                    let (gamma, beta) = load_affine(simd, self.parameters, padded, column);
-                    let x = load(simd, x.as_ptr().add(column), lanes);
-                    let z = simd.fma(row.normalize::<CENTRED>(simd, x), gamma, beta);
-                    let y = y.as_mut_ptr().add(column);
-                    store(simd, self.activation.apply(simd, z), y, lanes);
-                }
-            });
+            for_each_vector(
+                simd,
+                channels,
+                #[inline(always)]
+                |column, lanes| {
+                    // SAFETY: `column + lanes <= channels`, and parameters are padded.
+                    unsafe {
+                        let (gamma, beta) = load_affine(simd, self.parameters, padded, column);
+                        let x = load(simd, x.as_ptr().add(column), lanes);
+                        let z = simd.fma(row.normalize::<CENTRED>(simd, x), gamma, beta);
+                        let y = y.as_mut_ptr().add(column);
+                        store(simd, self.activation.apply(simd, z), y, lanes);
+                    }
+                },
+            );
         }
-    }
-}
-
-/// Calls `body(column, lanes)` for every vector of a row, with constant lanes but for the last.
-#[inline(always)]
-fn for_each_vector<S: Simd>(_: S, channels: usize, mut body: impl FnMut(usize, usize)) {
-    let full = channels - channels % S::LANES;
-    let mut column = 0;
-    while column < full {
-        body(column, S::LANES);
-        column += S::LANES;
-    }
-    if column < channels {
-        body(column, channels - column);
     }
 }
 
@@ -180,94 +172,6 @@ unsafe fn load_affine<S: Simd>(
     let p = parameters.as_ptr();
     // SAFETY: the caller's promise.
     unsafe { (simd.load(p.add(column)), simd.load(p.add(padded + column))) }
-}
-
-/// A row's statistics in every lane.
-struct Row<S: Simd> {
-    center: S::F32,
-    inverse: S::F32,
-    /// The mean's rest in units of the deviation, negative.
-    rest: S::F32,
-}
-
-impl<S: Simd> Row<S> {
-    #[inline(always)]
-    fn new(simd: S, unit: Saved) -> Self {
-        Row {
-            center: simd.splat(unit.mean),
-            inverse: simd.splat(unit.inverse_deviation),
-            rest: simd.splat(-unit.mean_rest * unit.inverse_deviation),
-        }
-    }
-
-    #[inline(always)]
-    fn normalize<const CENTRED: bool>(&self, simd: S, x: S::F32) -> S::F32 {
-        if CENTRED {
-            simd.fma(simd.sub(x, self.center), self.inverse, self.rest)
-        } else {
-            simd.mul(x, self.inverse)
-        }
-    }
-}
-
-/// Mean (0 unless `CENTRED`) and inverse deviation of a row.
-#[inline(always)]
-fn row_statistics<S: Simd, const CENTRED: bool>(simd: S, x: &[f32], epsilon: f32) -> Saved {
-    let count = x.len() as f64;
-    let mut shift = 0.0;
-    if CENTRED {
-        let mut sum = simd.zero();
-        for_each_vector(simd, x.len(), |column, lanes| {
-            // SAFETY: `column + lanes <= x.len()`.
-            sum = simd.add(sum, unsafe { load(simd, x.as_ptr().add(column), lanes) });
-        });
-        shift = simd.sum(sum) / x.len() as f32;
-    }
-    // Deviations from the rounded mean: their own mean is what the rounding lost.
-    let (mut first, mut second) = (simd.zero(), simd.zero());
-    let center = simd.splat(shift);
-    for_each_vector(simd, x.len(), |column, lanes| {
-        // SAFETY: `column + lanes <= x.len()`; lanes past the end are read from ones as zeros.
-        let d = unsafe {
-            let x = load(simd, x.as_ptr().add(column), lanes);
-            if !CENTRED {
-                x
-            } else if lanes == S::LANES {
-                simd.sub(x, center)
-            } else {
-                let inside = load(simd, [1.0f32; MAX_LANES].as_ptr(), lanes);
-                simd.mul(simd.sub(x, center), inside)
-            }
-        };
-        if CENTRED {
-            first = simd.add(first, d);
-        }
-        second = simd.fma(d, d, second);
-    });
-    let first = if CENTRED { simd.sum(first) as f64 } else { 0.0 };
-    let second = simd.sum(second) as f64;
-    let mut mean = shift as f64 + first / count;
-    let mut squares = second - first * first / count;
-    if squares < 0.0 {
-        squares = 0.0;
-    }
-    if unreliable(&[squares], x.len(), epsilon) || !mean.is_finite() {
-        (mean, squares) = row_in_f64(x, CENTRED);
-    }
-    Saved::new(mean, squares / count, epsilon)
-}
-
-/// The slow way, for values whose squares do not fit in f32.
-#[cold]
-#[inline(never)]
-fn row_in_f64(x: &[f32], centred: bool) -> (f64, f64) {
-    let mean = if centred {
-        x.iter().map(|&x| x as f64).sum::<f64>() / x.len() as f64
-    } else {
-        0.0
-    };
-    let squares = x.iter().map(|&x| (x as f64 - mean) * (x as f64 - mean));
-    (mean, squares.sum())
 }
 
 /// The gradients of [`forward`].
@@ -354,7 +258,7 @@ impl<A: ActivationFunction, const CENTRED: bool> Backward<'_, '_, A, CENTRED> {
     /// `(normalized x, dz, gamma)` of one vector of a row.
     ///
     /// # Safety
-    /// `column + lanes` must not exceed the channels of `x` and `dy`, which `new` made the same.
+    /// `at + column + lanes` must not exceed the length of `x` and `dy`.
     #[inline(always)]
     unsafe fn vector<S: Simd>(
         &self,
@@ -407,19 +311,24 @@ impl<A: ActivationFunction, const CENTRED: bool> SimdOp for Backward<'_, '_, A, 
             let unit = self.unit(index);
             let row = Row::new(simd, unit);
             let (mut sum, mut sum_normalized) = (simd.zero(), simd.zero());
-            for_each_vector(simd, channels, |column, lanes| {
-                // SAFETY: `at + column + lanes <= x.len()`, and `recent` is padded.
-                unsafe {
-                    let (normalized, dz, gamma) = self.vector(simd, &row, at, column, lanes);
-                    let beta_sum = self.recent.as_mut_ptr().add(column);
-                    let gamma_sum = beta_sum.add(padded);
-                    simd.store(simd.add(simd.load(beta_sum), dz), beta_sum);
-                    simd.store(simd.fma(dz, normalized, simd.load(gamma_sum)), gamma_sum);
-                    let scaled = simd.mul(dz, gamma);
-                    sum = simd.add(sum, scaled);
-                    sum_normalized = simd.fma(scaled, normalized, sum_normalized);
-                }
-            });
+            for_each_vector(
+                simd,
+                channels,
+                #[inline(always)]
+                |column, lanes| {
+                    // SAFETY: `at + column + lanes <= x.len()`, and `recent` is padded.
+                    unsafe {
+                        let (normalized, dz, gamma) = self.vector(simd, &row, at, column, lanes);
+                        let beta_sum = self.recent.as_mut_ptr().add(column);
+                        let gamma_sum = beta_sum.add(padded);
+                        simd.store(simd.add(simd.load(beta_sum), dz), beta_sum);
+                        simd.store(simd.fma(dz, normalized, simd.load(gamma_sum)), gamma_sum);
+                        let scaled = simd.mul(dz, gamma);
+                        sum = simd.add(sum, scaled);
+                        sum_normalized = simd.fma(scaled, normalized, sum_normalized);
+                    }
+                },
+            );
             if index % FLUSH_ROWS == FLUSH_ROWS - 1 {
                 self.flush();
             }
@@ -429,18 +338,23 @@ impl<A: ActivationFunction, const CENTRED: bool> SimdOp for Backward<'_, '_, A, 
             let share = 1.0 / channels as f32;
             let along = simd.splat(-simd.sum(sum_normalized) * share);
             let across = simd.splat(-simd.sum(sum) * share);
-            for_each_vector(simd, channels, |column, lanes| {
-                // SAFETY: `at + column + lanes <= x.len()`, which is the length of dx.
-                unsafe {
-                    let (normalized, dz, gamma) = self.vector(simd, &row, at, column, lanes);
-                    let mut projected = simd.mul(normalized, along);
-                    if CENTRED {
-                        projected = simd.add(projected, across);
+            for_each_vector(
+                simd,
+                channels,
+                #[inline(always)]
+                |column, lanes| {
+                    // SAFETY: `at + column + lanes <= x.len()`, which is the length of dx.
+                    unsafe {
+                        let (normalized, dz, gamma) = self.vector(simd, &row, at, column, lanes);
+                        let mut projected = simd.mul(normalized, along);
+                        if CENTRED {
+                            projected = simd.add(projected, across);
+                        }
+                        let value = simd.mul(row.inverse, simd.fma(gamma, dz, projected));
+                        store(simd, value, dx.add(column), lanes);
                     }
-                    let value = simd.mul(row.inverse, simd.fma(gamma, dz, projected));
-                    store(simd, value, dx.add(column), lanes);
-                }
-            });
+                },
+            );
         }
         self.flush();
     }

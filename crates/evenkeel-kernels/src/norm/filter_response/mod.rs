@@ -3,18 +3,22 @@
 //! Singh, Krishnan, "Filter Response Normalization Layer: Eliminating Batch Dependence in the Training of Deep Neural Networks",
 //! 2019. A sample's output depends on no other sample, bit for bit.
 
-use super::affine::load_parameters;
+mod terms;
+
 use super::centred::{add_pieces, sum_samples};
-use super::columns::{Columns, Terms, load, map_columns, store, sum_columns};
+use super::columns::{Columns, map_columns, sum_columns};
 use super::fused::with_fused;
 use super::geometry::{Affine, Shape, check_epsilon, check_optional};
 use super::moments::{inverse_root, unreliable};
 use super::slab::{self, Passes, Slab};
-use crate::activation::{Activation, ActivationFunction};
+use crate::activation::Activation;
 use crate::error::{KernelError, Result, check_length, checked_product};
-use crate::isa::Simd;
 use crate::parallel::DisjointMut;
 use std::ops::Range;
+use terms::{
+    EndingFunction, FORWARD_PARAMETERS, Function, GRADIENT_PARAMETERS, GradientMap, GradientSums,
+    Normalize, OUTER, Recompute, SUM_PARAMETERS, Squares, Threshold,
+};
 
 /// Evaluates `$body` with `$name` bound to the ending as a value of its own type.
 macro_rules! with_ending {
@@ -230,57 +234,6 @@ fn sum_epsilon(norm: &FilterResponseNorm, saved: &[f32], sums: &[f64], stride: u
     total
 }
 
-/// What follows the affine part, as a type.
-trait EndingFunction: Copy + Send + Sync {
-    fn apply<S: Simd>(self, simd: S, z: S::F32, tau: S::F32) -> S::F32;
-    /// The gradients of `z` and of tau.
-    fn gradient<S: Simd>(self, simd: S, z: S::F32, tau: S::F32, dy: S::F32) -> (S::F32, S::F32);
-}
-
-#[derive(Clone, Copy)]
-struct Threshold;
-
-impl EndingFunction for Threshold {
-    #[inline(always)]
-    fn apply<S: Simd>(self, simd: S, z: S::F32, tau: S::F32) -> S::F32 {
-        // In this order equal values and NaN give z.
-        simd.max(tau, z)
-    }
-    #[inline(always)]
-    fn gradient<S: Simd>(self, simd: S, z: S::F32, tau: S::F32, dy: S::F32) -> (S::F32, S::F32) {
-        let below = simd.gt(tau, z);
-        (
-            simd.select(below, simd.zero(), dy),
-            simd.select(below, dy, simd.zero()),
-        )
-    }
-}
-
-#[derive(Clone, Copy)]
-struct Function<A>(A);
-
-impl<A: ActivationFunction> EndingFunction for Function<A> {
-    #[inline(always)]
-    fn apply<S: Simd>(self, simd: S, z: S::F32, _: S::F32) -> S::F32 {
-        self.0.apply(simd, z)
-    }
-    #[inline(always)]
-    fn gradient<S: Simd>(self, simd: S, z: S::F32, _: S::F32, dy: S::F32) -> (S::F32, S::F32) {
-        (self.0.gradient(simd, z, dy), simd.zero())
-    }
-}
-
-// Parameters, arrays of `padded` columns.
-const SCALE: usize = 0;
-const BETA: usize = 1;
-const TAU: usize = 2;
-const INVERSE: usize = 3;
-const OUTER: usize = 4;
-const ALONG: usize = 5;
-const FORWARD_PARAMETERS: usize = 3;
-const SUM_PARAMETERS: usize = 4;
-const GRADIENT_PARAMETERS: usize = 6;
-
 /// Fills SCALE, BETA and TAU, and INVERSE where there is room.
 fn fill_parameters(
     columns: Columns,
@@ -358,86 +311,8 @@ impl<E: EndingFunction> Passes for Forward<'_, E> {
         let x = &self.norm.x[range.clone()];
         // SAFETY: ranges of different tasks do not overlap.
         let y = unsafe { self.y.part(range) };
-        assert_eq!(x.len(), y.len());
-        assert!(parameters.len() >= FORWARD_PARAMETERS * columns.padded);
-        let terms = Normalize {
-            x,
-            y,
-            parameters,
-            padded: columns.padded,
-            ending: self.ending,
-        };
+        let terms = Normalize::new(x, y, parameters, columns.padded, self.ending);
         map_columns(columns, terms);
-    }
-}
-
-/// Σ x².
-struct Squares<'a>(&'a [f32]);
-
-// SAFETY: `length` is the slice's; nothing else is read.
-unsafe impl Terms<1> for Squares<'_> {
-    type Parameters<S: Simd> = ();
-
-    fn length(&self) -> usize {
-        self.0.len()
-    }
-
-    #[inline(always)]
-    unsafe fn parameters<S: Simd>(&self, _: S, _: usize) {}
-
-    #[inline(always)]
-    unsafe fn add<S: Simd>(
-        &mut self,
-        simd: S,
-        at: usize,
-        lanes: usize,
-        _: &(),
-        sums: &mut [S::F32; 1],
-    ) {
-        // SAFETY: `at + lanes <= length`.
-        let x = unsafe { load(simd, self.0.as_ptr().add(at), lanes) };
-        sums[0] = simd.fma(x, x, sums[0]);
-    }
-}
-
-struct Normalize<'a, E> {
-    x: &'a [f32],
-    y: &'a mut [f32],
-    parameters: &'a [f32],
-    padded: usize,
-    ending: E,
-}
-
-// SAFETY: `Forward::map` checked that both arrays have `length` elements, and the parameters' length.
-unsafe impl<E: EndingFunction> Terms<0> for Normalize<'_, E> {
-    type Parameters<S: Simd> = [S::F32; FORWARD_PARAMETERS];
-
-    fn length(&self) -> usize {
-        self.x.len()
-    }
-
-    #[inline(always)]
-    unsafe fn parameters<S: Simd>(&self, simd: S, column: usize) -> Self::Parameters<S> {
-        // SAFETY: `column + LANES <= padded`.
-        unsafe { load_parameters(simd, self.parameters, self.padded, column) }
-    }
-
-    #[inline(always)]
-    unsafe fn add<S: Simd>(
-        &mut self,
-        simd: S,
-        at: usize,
-        lanes: usize,
-        p: &Self::Parameters<S>,
-        _: &mut [S::F32; 0],
-    ) {
-        // SAFETY: `at + lanes <= length`.
-        unsafe {
-            let x = load(simd, self.x.as_ptr().add(at), lanes);
-            let z = simd.fma(x, p[SCALE], p[BETA]);
-            let y = self.ending.apply(simd, z, p[TAU]);
-            store(simd, y, self.y.as_mut_ptr().add(at), lanes);
-        }
     }
 }
 
@@ -455,6 +330,16 @@ impl<E: EndingFunction> Backward<'_, E> {
     fn inverse(&self, sample: usize) -> &[f32] {
         let channels = self.slab.columns.channels;
         &self.saved[sample * channels..(sample + 1) * channels]
+    }
+
+    fn recompute<'b>(&'b self, range: Range<usize>, parameters: &'b [f32]) -> Recompute<'b, E> {
+        Recompute::new(
+            &self.norm.x[range.clone()],
+            &self.dy[range],
+            parameters,
+            self.slab.columns.padded,
+            self.ending,
+        )
     }
 }
 
@@ -475,7 +360,7 @@ impl<E: EndingFunction> Passes for Backward<'_, E> {
 
     fn measure(&self, range: Range<usize>, parameters: &[f32], measurement: &mut [f64]) {
         let columns = self.slab.columns;
-        let terms = GradientSums(Recompute::new(self, range, parameters));
+        let terms = GradientSums(self.recompute(range, parameters));
         columns.gathered(measurement, |sums| sum_columns(columns, terms, sums));
     }
 
@@ -508,124 +393,7 @@ impl<E: EndingFunction> Passes for Backward<'_, E> {
         let Some(dx) = &self.dx else { return };
         // SAFETY: ranges of different tasks do not overlap.
         let dx = unsafe { dx.part(range.clone()) };
-        assert!(parameters.len() >= GRADIENT_PARAMETERS * self.slab.columns.padded);
-        let terms = GradientMap(Recompute::new(self, range, parameters), dx);
+        let terms = GradientMap::new(self.recompute(range, parameters), dx);
         map_columns(self.slab.columns, terms);
-    }
-}
-
-/// What both gradient kernels read.
-struct Recompute<'a, E> {
-    x: &'a [f32],
-    dy: &'a [f32],
-    parameters: &'a [f32],
-    padded: usize,
-    ending: E,
-}
-
-impl<'a, E: EndingFunction> Recompute<'a, E> {
-    fn new(backward: &'a Backward<E>, range: Range<usize>, parameters: &'a [f32]) -> Self {
-        let padded = backward.slab.columns.padded;
-        assert!(parameters.len() >= SUM_PARAMETERS * padded);
-        Recompute {
-            x: &backward.norm.x[range.clone()],
-            dy: &backward.dy[range],
-            parameters,
-            padded,
-            ending: backward.ending,
-        }
-    }
-
-    /// `(normalized x, dz, dtau)` of elements `at..at + lanes`.
-    ///
-    /// # Safety
-    /// `at + lanes` must not exceed the length of `x`.
-    #[inline(always)]
-    unsafe fn values<S: Simd>(
-        &self,
-        simd: S,
-        at: usize,
-        lanes: usize,
-        p: &[S::F32],
-    ) -> (S::F32, S::F32, S::F32) {
-        // SAFETY: the caller's promise; `new` cut both arrays with one range.
-        let (x, dy) = unsafe {
-            (
-                load(simd, self.x.as_ptr().add(at), lanes),
-                load(simd, self.dy.as_ptr().add(at), lanes),
-            )
-        };
-        let z = simd.fma(x, p[SCALE], p[BETA]);
-        let (dz, dtau) = self.ending.gradient(simd, z, p[TAU], dy);
-        (simd.mul(x, p[INVERSE]), dz, dtau)
-    }
-}
-
-/// Σ dz, Σ dz * normalized x, Σ dtau.
-struct GradientSums<'a, E>(Recompute<'a, E>);
-
-// SAFETY: `Recompute::new` cut all arrays with one range, and checked the parameters' length.
-unsafe impl<E: EndingFunction> Terms<3> for GradientSums<'_, E> {
-    type Parameters<S: Simd> = [S::F32; SUM_PARAMETERS];
-
-    fn length(&self) -> usize {
-        self.0.x.len()
-    }
-
-    #[inline(always)]
-    unsafe fn parameters<S: Simd>(&self, simd: S, column: usize) -> Self::Parameters<S> {
-        // SAFETY: `column + LANES <= padded`.
-        unsafe { load_parameters(simd, self.0.parameters, self.0.padded, column) }
-    }
-
-    #[inline(always)]
-    unsafe fn add<S: Simd>(
-        &mut self,
-        simd: S,
-        at: usize,
-        lanes: usize,
-        p: &Self::Parameters<S>,
-        sums: &mut [S::F32; 3],
-    ) {
-        // SAFETY: `at + lanes <= length`.
-        let (normalized, dz, dtau) = unsafe { self.0.values(simd, at, lanes, p) };
-        sums[0] = simd.add(sums[0], dz);
-        sums[1] = simd.fma(dz, normalized, sums[1]);
-        sums[2] = simd.add(sums[2], dtau);
-    }
-}
-
-/// `dx = gamma * r * (dz - normalized * mean(dz * normalized))`.
-struct GradientMap<'a, E>(Recompute<'a, E>, &'a mut [f32]);
-
-// SAFETY: `Backward::map` cut all arrays with one range, and checked the parameters' length.
-unsafe impl<E: EndingFunction> Terms<0> for GradientMap<'_, E> {
-    type Parameters<S: Simd> = [S::F32; GRADIENT_PARAMETERS];
-
-    fn length(&self) -> usize {
-        self.0.x.len()
-    }
-
-    #[inline(always)]
-    unsafe fn parameters<S: Simd>(&self, simd: S, column: usize) -> Self::Parameters<S> {
-        // SAFETY: `column + LANES <= padded`.
-        unsafe { load_parameters(simd, self.0.parameters, self.0.padded, column) }
-    }
-
-    #[inline(always)]
-    unsafe fn add<S: Simd>(
-        &mut self,
-        simd: S,
-        at: usize,
-        lanes: usize,
-        p: &Self::Parameters<S>,
-        _: &mut [S::F32; 0],
-    ) {
-        // SAFETY: `at + lanes <= length`.
-        unsafe {
-            let (normalized, dz, _) = self.0.values(simd, at, lanes, p);
-            let dx = simd.mul(p[OUTER], simd.fma(normalized, p[ALONG], dz));
-            store(simd, dx, self.1.as_mut_ptr().add(at), lanes);
-        }
     }
 }

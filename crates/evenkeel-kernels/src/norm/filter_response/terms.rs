@@ -1,0 +1,278 @@
+//! What filter response normalization does to every element.
+
+use crate::activation::ActivationFunction;
+use crate::isa::Simd;
+use crate::norm::affine::load_parameters;
+use crate::norm::columns::{Terms, load, store};
+
+// Parameters, arrays of `padded` columns.
+pub(super) const SCALE: usize = 0;
+pub(super) const BETA: usize = 1;
+pub(super) const TAU: usize = 2;
+pub(super) const INVERSE: usize = 3;
+pub(super) const OUTER: usize = 4;
+pub(super) const ALONG: usize = 5;
+pub(super) const FORWARD_PARAMETERS: usize = 3;
+pub(super) const SUM_PARAMETERS: usize = 4;
+pub(super) const GRADIENT_PARAMETERS: usize = 6;
+
+/// What follows the affine part, as a type.
+pub(super) trait EndingFunction: Copy + Send + Sync {
+    fn apply<S: Simd>(self, simd: S, z: S::F32, tau: S::F32) -> S::F32;
+    /// The gradients of `z` and of tau.
+    fn gradient<S: Simd>(self, simd: S, z: S::F32, tau: S::F32, dy: S::F32) -> (S::F32, S::F32);
+}
+
+#[derive(Clone, Copy)]
+pub(super) struct Threshold;
+
+impl EndingFunction for Threshold {
+    #[inline(always)]
+    fn apply<S: Simd>(self, simd: S, z: S::F32, tau: S::F32) -> S::F32 {
+        // In this order equal values and NaN give z.
+        simd.max(tau, z)
+    }
+    #[inline(always)]
+    fn gradient<S: Simd>(self, simd: S, z: S::F32, tau: S::F32, dy: S::F32) -> (S::F32, S::F32) {
+        let below = simd.gt(tau, z);
+        (
+            simd.select(below, simd.zero(), dy),
+            simd.select(below, dy, simd.zero()),
+        )
+    }
+}
+
+#[derive(Clone, Copy)]
+pub(super) struct Function<A>(pub A);
+
+impl<A: ActivationFunction> EndingFunction for Function<A> {
+    #[inline(always)]
+    fn apply<S: Simd>(self, simd: S, z: S::F32, _: S::F32) -> S::F32 {
+        self.0.apply(simd, z)
+    }
+    #[inline(always)]
+    fn gradient<S: Simd>(self, simd: S, z: S::F32, _: S::F32, dy: S::F32) -> (S::F32, S::F32) {
+        (self.0.gradient(simd, z, dy), simd.zero())
+    }
+}
+
+/// Σ x².
+pub(super) struct Squares<'a>(pub &'a [f32]);
+
+// SAFETY: `length` is the slice's; nothing else is read.
+unsafe impl Terms<1> for Squares<'_> {
+    type Parameters<S: Simd> = ();
+
+    fn length(&self) -> usize {
+        self.0.len()
+    }
+
+    #[inline(always)]
+    unsafe fn parameters<S: Simd>(&self, _: S, _: usize) {}
+
+    #[inline(always)]
+    unsafe fn add<S: Simd>(
+        &mut self,
+        simd: S,
+        at: usize,
+        lanes: usize,
+        _: &(),
+        sums: &mut [S::F32; 1],
+    ) {
+        // SAFETY: `at + lanes <= length`.
+        let x = unsafe { load(simd, self.0.as_ptr().add(at), lanes) };
+        sums[0] = simd.fma(x, x, sums[0]);
+    }
+}
+
+/// `y = ending(x * scale + beta)`.
+pub(super) struct Normalize<'a, E> {
+    x: &'a [f32],
+    y: &'a mut [f32],
+    parameters: &'a [f32],
+    padded: usize,
+    ending: E,
+}
+
+impl<'a, E> Normalize<'a, E> {
+    pub fn new(
+        x: &'a [f32],
+        y: &'a mut [f32],
+        parameters: &'a [f32],
+        padded: usize,
+        ending: E,
+    ) -> Self {
+        assert_eq!(x.len(), y.len());
+        assert!(parameters.len() >= FORWARD_PARAMETERS * padded);
+        Normalize {
+            x,
+            y,
+            parameters,
+            padded,
+            ending,
+        }
+    }
+}
+
+// SAFETY: `new` checked that both arrays have `length` elements, and the parameters' length.
+unsafe impl<E: EndingFunction> Terms<0> for Normalize<'_, E> {
+    type Parameters<S: Simd> = [S::F32; FORWARD_PARAMETERS];
+
+    fn length(&self) -> usize {
+        self.x.len()
+    }
+
+    #[inline(always)]
+    unsafe fn parameters<S: Simd>(&self, simd: S, column: usize) -> Self::Parameters<S> {
+        // SAFETY: `column + LANES <= padded`.
+        unsafe { load_parameters(simd, self.parameters, self.padded, column) }
+    }
+
+    #[inline(always)]
+    unsafe fn add<S: Simd>(
+        &mut self,
+        simd: S,
+        at: usize,
+        lanes: usize,
+        p: &Self::Parameters<S>,
+        _: &mut [S::F32; 0],
+    ) {
+        // SAFETY: `at + lanes <= length`.
+        unsafe {
+            let x = load(simd, self.x.as_ptr().add(at), lanes);
+            let z = simd.fma(x, p[SCALE], p[BETA]);
+            let y = self.ending.apply(simd, z, p[TAU]);
+            store(simd, y, self.y.as_mut_ptr().add(at), lanes);
+        }
+    }
+}
+
+/// What both gradient kernels read.
+pub(super) struct Recompute<'a, E> {
+    x: &'a [f32],
+    dy: &'a [f32],
+    parameters: &'a [f32],
+    padded: usize,
+    ending: E,
+}
+
+impl<'a, E: EndingFunction> Recompute<'a, E> {
+    pub fn new(
+        x: &'a [f32],
+        dy: &'a [f32],
+        parameters: &'a [f32],
+        padded: usize,
+        ending: E,
+    ) -> Self {
+        assert_eq!(x.len(), dy.len());
+        assert!(parameters.len() >= SUM_PARAMETERS * padded);
+        Recompute {
+            x,
+            dy,
+            parameters,
+            padded,
+            ending,
+        }
+    }
+
+    /// `(normalized x, dz, dtau)` of elements `at..at + lanes`.
+    ///
+    /// # Safety
+    /// `at + lanes` must not exceed the length of `x`.
+    #[inline(always)]
+    unsafe fn values<S: Simd>(
+        &self,
+        simd: S,
+        at: usize,
+        lanes: usize,
+        p: &[S::F32],
+    ) -> (S::F32, S::F32, S::F32) {
+        // SAFETY: the caller's promise; `new` checked that both arrays have one length.
+        let (x, dy) = unsafe {
+            (
+                load(simd, self.x.as_ptr().add(at), lanes),
+                load(simd, self.dy.as_ptr().add(at), lanes),
+            )
+        };
+        let z = simd.fma(x, p[SCALE], p[BETA]);
+        let (dz, dtau) = self.ending.gradient(simd, z, p[TAU], dy);
+        (simd.mul(x, p[INVERSE]), dz, dtau)
+    }
+}
+
+/// Σ dz, Σ dz * normalized x, Σ dtau.
+pub(super) struct GradientSums<'a, E>(pub Recompute<'a, E>);
+
+// SAFETY: `Recompute::new` checked that both arrays have `length` elements, and the parameters' length.
+unsafe impl<E: EndingFunction> Terms<3> for GradientSums<'_, E> {
+    type Parameters<S: Simd> = [S::F32; SUM_PARAMETERS];
+
+    fn length(&self) -> usize {
+        self.0.x.len()
+    }
+
+    #[inline(always)]
+    unsafe fn parameters<S: Simd>(&self, simd: S, column: usize) -> Self::Parameters<S> {
+        // SAFETY: `column + LANES <= padded`.
+        unsafe { load_parameters(simd, self.0.parameters, self.0.padded, column) }
+    }
+
+    #[inline(always)]
+    unsafe fn add<S: Simd>(
+        &mut self,
+        simd: S,
+        at: usize,
+        lanes: usize,
+        p: &Self::Parameters<S>,
+        sums: &mut [S::F32; 3],
+    ) {
+        // SAFETY: `at + lanes <= length`.
+        let (normalized, dz, dtau) = unsafe { self.0.values(simd, at, lanes, p) };
+        sums[0] = simd.add(sums[0], dz);
+        sums[1] = simd.fma(dz, normalized, sums[1]);
+        sums[2] = simd.add(sums[2], dtau);
+    }
+}
+
+/// `dx = gamma * r * (dz - normalized * mean(dz * normalized))`.
+pub(super) struct GradientMap<'a, E>(Recompute<'a, E>, &'a mut [f32]);
+
+impl<'a, E> GradientMap<'a, E> {
+    pub fn new(recompute: Recompute<'a, E>, dx: &'a mut [f32]) -> Self {
+        assert_eq!(recompute.x.len(), dx.len());
+        assert!(recompute.parameters.len() >= GRADIENT_PARAMETERS * recompute.padded);
+        GradientMap(recompute, dx)
+    }
+}
+
+// SAFETY: `Recompute::new` and `new` checked that all arrays have `length` elements, and the parameters' length.
+unsafe impl<E: EndingFunction> Terms<0> for GradientMap<'_, E> {
+    type Parameters<S: Simd> = [S::F32; GRADIENT_PARAMETERS];
+
+    fn length(&self) -> usize {
+        self.0.x.len()
+    }
+
+    #[inline(always)]
+    unsafe fn parameters<S: Simd>(&self, simd: S, column: usize) -> Self::Parameters<S> {
+        // SAFETY: `column + LANES <= padded`.
+        unsafe { load_parameters(simd, self.0.parameters, self.0.padded, column) }
+    }
+
+    #[inline(always)]
+    unsafe fn add<S: Simd>(
+        &mut self,
+        simd: S,
+        at: usize,
+        lanes: usize,
+        p: &Self::Parameters<S>,
+        _: &mut [S::F32; 0],
+    ) {
+        // SAFETY: `at + lanes <= length`.
+        unsafe {
+            let (normalized, dz, _) = self.0.values(simd, at, lanes, p);
+            let dx = simd.mul(p[OUTER], simd.fma(normalized, p[ALONG], dz));
+            store(simd, dx, self.1.as_mut_ptr().add(at), lanes);
+        }
+    }
+}
