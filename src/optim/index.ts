@@ -1,4 +1,6 @@
 export { Adam, type AdamOptions, AdamW } from './adam';
+export { type AdaptiveGradientClippingOptions, adaptiveGradientClipping, type ClippingUnit } from './adaptive-clipping';
+export { Bop, type BopOptions } from './bop';
 export { clipByGlobalNorm, globalNorm } from './clipping';
 export { ExponentialMovingAverage, type ExponentialMovingAverageOptions } from './moving-average';
 export {

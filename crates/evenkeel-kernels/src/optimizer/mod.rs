@@ -6,12 +6,14 @@
 
 mod adam;
 mod average;
+mod bop;
 mod norm;
 mod rms_prop;
 mod sgd;
 
 pub use adam::{Adam, adam_step};
 pub use average::exponential_moving_average_step;
+pub use bop::{Bop, bop_step};
 pub use norm::{clip_scale, scale_in_place, sum_of_squares};
 pub use rms_prop::{RmsProp, RmsPropState, rms_prop_step};
 pub use sgd::{Sgd, sgd_step};

@@ -8,14 +8,15 @@ use crate::buffer::Buffer;
 use crate::failure::Outcome;
 use crate::heap::Heap;
 use evenkeel_kernels::optimizer::{
-    Adam, RmsProp, RmsPropState, Sgd, adam_step, clip_scale, exponential_moving_average_step,
-    rms_prop_step, scale_in_place, sgd_step, sum_of_squares,
+    Adam, Bop, RmsProp, RmsPropState, Sgd, adam_step, bop_step, clip_scale,
+    exponential_moving_average_step, rms_prop_step, scale_in_place, sgd_step, sum_of_squares,
 };
 
 pub const OPERATIONS: Family = &[
     ("sgd_step", sgd),
     ("adam_step", adam),
     ("rms_prop_step", rms_prop),
+    ("bop_step", bop),
     ("moving_average_step", moving_average),
     ("swap", swap),
     ("global_norm", global_norm),
@@ -137,6 +138,27 @@ fn rms_prop(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
             |heap, [w, q, v, m]| step(heap, w, q, Some(v), Some(m)),
         ),
     }
+}
+
+/// `bop_step(weight, gradient, average, gradientScale, adaptivity, threshold)`.
+fn bop(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
+    let (weight, gradient) = (arguments.slot()?, arguments.slot()?);
+    let average = arguments.slot()?;
+    let gradient_scale = arguments.f32()?;
+    let options = Bop {
+        adaptivity: arguments.f64()?,
+        threshold: arguments.f64()?,
+        gradient_scale,
+    };
+    heap.update([weight, average], |heap, [weight, average]| {
+        let gradient = heap.f32(gradient)?;
+        Ok(bop_step(
+            &options,
+            weight.f32_mut()?,
+            gradient,
+            average.f32_mut()?,
+        )?)
+    })
 }
 
 /// `moving_average_step(average, value, decay)`.
