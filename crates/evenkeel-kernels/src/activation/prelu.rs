@@ -76,12 +76,12 @@ pub fn prelu_backward(
             });
         }
         let total = |channel: usize| -> f64 {
-            (0..tasks)
-                .map(|task| partials[task * channels + channel])
-                .sum()
+            (0..tasks).fold(0.0, |total, task| {
+                total + partials[task * channels + channel]
+            })
         };
         if slope.len() == 1 {
-            slope_gradient[0] = (0..channels).map(total).sum::<f64>() as f32;
+            slope_gradient[0] = (0..channels).map(total).fold(0.0, |sum, own| sum + own) as f32;
         } else {
             for (channel, gradient) in slope_gradient.iter_mut().enumerate() {
                 *gradient = total(channel) as f32;

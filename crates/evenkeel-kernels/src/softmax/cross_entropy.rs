@@ -73,7 +73,7 @@ pub fn cross_entropy_forward(
             partial[0] = 0.0;
             dispatch(job(task).each(|_, loss| partial[0] += loss));
         });
-        partials.iter().sum::<f64>()
+        partials.iter().fold(0.0, |total, partial| total + partial)
     });
     loss[0] = match reduction {
         LossReduction::Mean => total / rows as f64,
