@@ -17,6 +17,8 @@ pub use bias::bias_gradient;
 pub use geometry::{Conv2dGeometry, Conv2dOptions};
 
 use crate::error::{Result, check_length};
+use plan::Algorithm;
+use winograd::{Four, Two};
 
 /// `output = input * weight + bias`.
 ///
@@ -40,10 +42,12 @@ pub fn conv2d_forward(
     check_length("output", output.len(), geometry.output_length())?;
     if geometry.is_depthwise() {
         depthwise::forward(geometry, input, weight, bias, output);
-    } else if plan::is_winograd(geometry) {
-        winograd::forward(geometry, input, weight, bias, output);
-    } else {
-        sweep::forward(geometry, input, weight, bias, output);
+        return Ok(());
+    }
+    match plan::algorithm(geometry, geometry.out_size()) {
+        Algorithm::Direct => sweep::forward(geometry, input, weight, bias, output),
+        Algorithm::Two => winograd::forward::<Two, 2, 4>(geometry, input, weight, bias, output),
+        Algorithm::Four => winograd::forward::<Four, 4, 6>(geometry, input, weight, bias, output),
     }
     Ok(())
 }
@@ -71,10 +75,18 @@ pub fn conv2d_backward_data(
     )?;
     if geometry.is_depthwise() {
         depthwise::backward_data(geometry, output_gradient, weight, input_gradient);
-    } else if plan::is_winograd(geometry) {
-        winograd::backward_data(geometry, output_gradient, weight, input_gradient);
-    } else {
-        sweep::backward_data(geometry, output_gradient, weight, input_gradient);
+        return Ok(());
+    }
+    match plan::algorithm(geometry, geometry.size()) {
+        Algorithm::Direct => {
+            sweep::backward_data(geometry, output_gradient, weight, input_gradient)
+        }
+        Algorithm::Two => {
+            winograd::backward_data::<Two, 2, 4>(geometry, output_gradient, weight, input_gradient)
+        }
+        Algorithm::Four => {
+            winograd::backward_data::<Four, 4, 6>(geometry, output_gradient, weight, input_gradient)
+        }
     }
     Ok(())
 }
@@ -102,10 +114,24 @@ pub fn conv2d_backward_weights(
     )?;
     if geometry.is_depthwise() {
         depthwise::backward_weights(geometry, input, output_gradient, weight_gradient);
-    } else if plan::is_winograd(geometry) {
-        winograd::backward_weights(geometry, input, output_gradient, weight_gradient);
-    } else {
-        weights::backward_weights(geometry, input, output_gradient, weight_gradient);
+        return Ok(());
+    }
+    match plan::algorithm(geometry, geometry.out_size()) {
+        Algorithm::Direct => {
+            weights::backward_weights(geometry, input, output_gradient, weight_gradient)
+        }
+        Algorithm::Two => winograd::backward_weights::<Two, 2, 4>(
+            geometry,
+            input,
+            output_gradient,
+            weight_gradient,
+        ),
+        Algorithm::Four => winograd::backward_weights::<Four, 4, 6>(
+            geometry,
+            input,
+            output_gradient,
+            weight_gradient,
+        ),
     }
     Ok(())
 }

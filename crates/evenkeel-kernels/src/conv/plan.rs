@@ -96,17 +96,43 @@ const WINOGRAD_BYTES: usize = 192 * 1024;
 /// Tiles whose outer products are summed in registers before they are added to the gradient.
 const WINOGRAD_DEPTH: usize = 96;
 
-/// Whether a convolution and its gradients go through Winograd's algorithm: 3×3 kernels with stride 1. Measured against the
-/// direct algorithm, one thread of Zen 5: 1.3 times faster at 16 channels, 1.7 at 32, 1.9 at 64 to 256, 1.2 at 512 channels of 7×7.
-pub(super) fn is_winograd(geometry: &Conv2dGeometry) -> bool {
+/// How a pass over 3×3 kernels multiplies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Algorithm {
+    /// Every multiplication of the definition.
+    Direct,
+    /// Winograd's F(2×2, 3×3).
+    Two,
+    /// Winograd's F(4×4, 3×3).
+    Four,
+}
+
+/// The algorithm for a pass whose tiles cover `size`: the output, or the input for its gradient.
+///
+/// Winograd's are for 3×3 kernels with stride 1. The one with the fewest multiplications wins, each weighted with what they cost
+/// including the transforms. Measured against the direct algorithm, one thread of Zen 5, forward: F(2×2) 1.3 times faster at 16
+/// channels, 1.7 at 32, 2 at 64 to 256; F(4×4) 1.9, 2.6 and 3 times on maps that its tiles cover well.
+pub(super) fn algorithm(geometry: &Conv2dGeometry, size: [usize; 2]) -> Algorithm {
     let options = geometry.options();
-    geometry.kernel() == [3, 3]
+    let fits = geometry.kernel() == [3, 3]
         && options.stride == [1, 1]
         && options.dilation == [1, 1]
         && options.groups == 1
         && options.padding.iter().all(|&padding| padding <= 2)
         && geometry.in_channels() >= WINOGRAD_CHANNELS
-        && geometry.out_channels() >= WINOGRAD_CHANNELS
+        && geometry.out_channels() >= WINOGRAD_CHANNELS;
+    if !fits {
+        return Algorithm::Direct;
+    }
+    let tiles = |width: usize| size[0].div_ceil(width) as f64 * size[1].div_ceil(width) as f64;
+    let (direct, two, four) = (9.0 * tiles(1), 1.2 * 16.0 * tiles(2), 1.3 * 36.0 * tiles(4));
+    if direct <= two.min(four) {
+        Algorithm::Direct
+    } else if two <= four {
+        Algorithm::Two
+    } else {
+        Algorithm::Four
+    }
 }
 
 /// How a Winograd pass is cut.

@@ -1,10 +1,11 @@
 //! Transformed kernels, packed for the micro-kernels: `[panel][element][row][column]`.
 
 use super::super::geometry::Conv2dGeometry;
-use super::lines::{Lines, both_ways};
+use super::lines::Lines;
 use crate::gemm::panels::{Panel, Panels, Strided, pack_panel};
 use crate::gemm::scratch::with_scratch;
 use crate::isa::{Simd, SimdOp, dispatch};
+use std::ops::Range;
 
 /// Which way a kernel is read.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -28,20 +29,20 @@ impl Direction {
 /// Rows transformed at a time: with nine taps and two vectors they stay in the first-level cache.
 const ROWS: usize = 16;
 
-/// Transforms one panel of the kernel into `packed`: ALPHA² matrices of `rows × panel.width`.
+/// Transforms some rows of one panel of the kernel into `packed`: ALPHA² matrices of `range.len() × panel.width`.
 pub(super) fn transform_panel<L: Lines<OUT, ALPHA>, const OUT: usize, const ALPHA: usize>(
     geometry: &Conv2dGeometry,
     direction: Direction,
     panels: Panels,
     panel: Panel,
+    range: Range<usize>,
     weight: &[f32],
     packed: &mut [f32],
 ) {
-    let (rows, _) = direction.sizes(geometry);
     let outputs = geometry.out_channels();
     with_scratch(9 * ROWS * panel.width, |taps| {
-        for first in (0..rows).step_by(ROWS) {
-            let count = ROWS.min(rows - first);
+        for first in range.clone().step_by(ROWS) {
+            let count = ROWS.min(range.end - first);
             for (tap, to) in taps.chunks_exact_mut(ROWS * panel.width).enumerate() {
                 let at = match direction {
                     Direction::Forward => tap,
@@ -64,8 +65,8 @@ pub(super) fn transform_panel<L: Lines<OUT, ALPHA>, const OUT: usize, const ALPH
                 taps,
                 tap_stride: ROWS * panel.width,
                 length: count * panel.width,
-                packed: &mut packed[first * panel.width..],
-                element_stride: rows * panel.width,
+                packed: &mut packed[(first - range.start) * panel.width..],
+                element_stride: range.len() * panel.width,
                 _lines: std::marker::PhantomData,
             });
         }
@@ -111,7 +112,7 @@ impl<L: Lines<OUT, ALPHA>, const OUT: usize, const ALPHA: usize> SimdOp
                         );
                     }
                 }
-                let elements = both_ways(s.zero(), taps, |line| L::kernel(s, line));
+                let elements = L::kernel_square(s, taps);
                 for i in 0..ALPHA {
                     for j in 0..ALPHA {
                         let at = (i * ALPHA + j) * self.element_stride + start;

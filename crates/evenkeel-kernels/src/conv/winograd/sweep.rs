@@ -3,7 +3,7 @@
 use super::super::geometry::Conv2dGeometry;
 use super::super::plan;
 use super::kernel::{Direction, transform_panel};
-use super::lines::{Lines, Two, both_ways};
+use super::lines::Lines;
 use super::tiles::{Tile, Tiling, transform_input};
 use crate::gemm::lanes;
 use crate::gemm::panels::{Panel, Panels};
@@ -16,7 +16,7 @@ use std::marker::PhantomData;
 use std::ops::Range;
 
 /// Output from input; lengths have been checked, the kernel is 3×3 with stride 1.
-pub(in super::super) fn forward(
+pub(in super::super) fn forward<L: Lines<OUT, ALPHA>, const OUT: usize, const ALPHA: usize>(
     geometry: &Conv2dGeometry,
     input: &[f32],
     weight: &[f32],
@@ -29,9 +29,9 @@ pub(in super::super) fn forward(
         channels: geometry.in_channels(),
         before: geometry.options().padding,
         destination: geometry.out_size(),
-        width: 2,
+        width: OUT,
     };
-    sweep::<Two, 2, 4>(
+    sweep::<L, OUT, ALPHA>(
         geometry,
         Direction::Forward,
         &tiling,
@@ -43,7 +43,11 @@ pub(in super::super) fn forward(
 }
 
 /// Gradient of the input; lengths have been checked, the kernel is 3×3 with stride 1 and at most 2 of padding.
-pub(in super::super) fn backward_data(
+pub(in super::super) fn backward_data<
+    L: Lines<OUT, ALPHA>,
+    const OUT: usize,
+    const ALPHA: usize,
+>(
     geometry: &Conv2dGeometry,
     output_gradient: &[f32],
     weight: &[f32],
@@ -55,9 +59,9 @@ pub(in super::super) fn backward_data(
         channels: geometry.out_channels(),
         before: geometry.options().padding.map(|padding| 2 - padding),
         destination: geometry.size(),
-        width: 2,
+        width: OUT,
     };
-    sweep::<Two, 2, 4>(
+    sweep::<L, OUT, ALPHA>(
         geometry,
         Direction::Backward,
         &tiling,
@@ -92,7 +96,15 @@ fn sweep<L: Lines<OUT, ALPHA>, const OUT: usize, const ALPHA: usize>(
                 let start = elements * rows * panel.start;
                 // SAFETY: panels do not overlap: each starts where the one before it ends.
                 let part = unsafe { parts.part(start..start + elements * rows * panel.width) };
-                transform_panel::<L, OUT, ALPHA>(geometry, direction, panels, panel, weight, part);
+                transform_panel::<L, OUT, ALPHA>(
+                    geometry,
+                    direction,
+                    panels,
+                    panel,
+                    0..rows,
+                    weight,
+                    part,
+                );
             });
         }
         let packed = &*packed;
@@ -297,7 +309,7 @@ impl<L: Lines<OUT, ALPHA>, const OUT: usize, const ALPHA: usize> Sweep<'_, L, OU
                         values[i][j] = s.load(products.add(element + at));
                     }
                 }
-                let mut values = both_ways(s.zero(), values, |line| L::output(s, line));
+                let mut values = L::output_square(s, values);
                 if let Some(bias) = self.bias {
                     let bias = s.load_partial(bias.as_ptr().add(panel.start + at), lanes);
                     for line in &mut values {

@@ -1,6 +1,6 @@
 //! Square tiles of an image, numbered through a batch, and the transform of what lies under them.
 
-use super::lines::{Lines, both_ways};
+use super::lines::Lines;
 use crate::isa::Simd;
 use std::ops::Range;
 
@@ -163,7 +163,7 @@ pub(super) unsafe fn transform_input<
                     }
                 }
             }
-            let values = both_ways(s.zero(), values, |line| L::input(s, line));
+            let values = L::input_square(s, values);
             for i in 0..ALPHA {
                 for j in 0..ALPHA {
                     s.store(

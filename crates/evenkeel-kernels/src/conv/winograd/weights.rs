@@ -2,7 +2,7 @@
 
 use super::super::geometry::Conv2dGeometry;
 use super::super::plan;
-use super::lines::{Lines, Two, both_ways};
+use super::lines::Lines;
 use super::tiles::{Tile, Tiling, transform_input};
 use crate::gemm::columns::strip;
 use crate::gemm::lanes;
@@ -15,16 +15,11 @@ use std::marker::PhantomData;
 use std::ops::Range;
 
 /// The gradient of the weights; lengths have been checked, the kernel is 3×3 with stride 1.
-pub(in super::super) fn backward_weights(
-    geometry: &Conv2dGeometry,
-    input: &[f32],
-    output_gradient: &[f32],
-    weight_gradient: &mut [f32],
-) {
-    sum_over_tiles::<Two, 2, 4>(geometry, input, output_gradient, weight_gradient);
-}
-
-fn sum_over_tiles<L: Lines<OUT, ALPHA>, const OUT: usize, const ALPHA: usize>(
+pub(in super::super) fn backward_weights<
+    L: Lines<OUT, ALPHA>,
+    const OUT: usize,
+    const ALPHA: usize,
+>(
     geometry: &Conv2dGeometry,
     input: &[f32],
     output_gradient: &[f32],
@@ -272,7 +267,7 @@ impl<L: Lines<OUT, ALPHA>, const OUT: usize, const ALPHA: usize> Sums<'_, L, OUT
                         }
                     }
                 }
-                let values = both_ways(s.zero(), values, |line| L::gradient(s, line));
+                let values = L::gradient_square(s, values);
                 for i in 0..ALPHA {
                     for j in 0..ALPHA {
                         let element = (i * ALPHA + j) * self.layout.gradient_element;
@@ -340,7 +335,7 @@ impl<L: Lines<OUT, ALPHA>, const OUT: usize, const ALPHA: usize> SimdOp
                             values[i][j] = sum;
                         }
                     }
-                    let taps = both_ways(s.zero(), values, |line| L::kernel_gradient(s, line));
+                    let taps = L::kernel_gradient_square(s, values);
                     for i in 0..3 {
                         for j in 0..3 {
                             let to = ((i * 3 + j) * self.inputs + row) * columns + panel.start + at;
