@@ -1,0 +1,38 @@
+export type { FusedActivation } from '../../tensor/operations/fused-activation';
+export {
+  type ActivationName,
+  createActivation,
+  ELU,
+  type ELUOptions,
+  GELU,
+  type GELUOptions,
+  HardSwish,
+  HardTanh,
+  type HardTanhOptions,
+  LeakyReLU,
+  type LeakyReLUOptions,
+  PReLU,
+  type PReLUOptions,
+  ReLU,
+  Sigmoid,
+  SiLU,
+  Softplus,
+  Tanh,
+} from './activations';
+export { NormalizationLayer, type NormalizationLayerOptions, type ResidualPair } from './affine';
+export { BatchNorm, type BatchNormOptions } from './batch-norm';
+export { Conv2d, type Conv2dOptions } from './conv2d';
+export { Dropout, type DropoutOptions } from './dropout';
+export {
+  FilterResponseNorm,
+  type FilterResponseNormOptions,
+  ThresholdedLinearUnit,
+  type ThresholdedLinearUnitOptions,
+} from './filter-response-norm';
+export { Flatten } from './flatten';
+export { defaultGroups, GroupNorm, type GroupNormOptions } from './group-norm';
+export { InstanceNorm, type InstanceNormOptions } from './instance-norm';
+export { LayerNorm, type LayerNormOptions } from './layer-norm';
+export { Linear, type LinearOptions } from './linear';
+export { AvgPool2d, type AvgPool2dOptions, GlobalAvgPool, MaxPool2d, type Pool2dOptions } from './pooling';
+export { RMSNorm, type RMSNormOptions } from './rms-norm';

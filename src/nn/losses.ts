@@ -1,0 +1,65 @@
+import { scope, type Tensor } from '../tensor';
+import { crossEntropy } from '../tensor/operations/softmax';
+import { checkRange } from './check';
+
+/** How the values of single samples (or elements) become the result. */
+export type Reduction = 'mean' | 'sum' | 'none';
+
+/** A measure of how far predictions are from targets. */
+export interface Loss {
+  /** The loss; differentiable with respect to `predictions`. */
+  call(predictions: Tensor, targets: Tensor): Tensor;
+}
+
+/** Options of {@link CrossEntropyLoss}. */
+export interface CrossEntropyLossOptions {
+  /** Share of the target that is spread evenly over all classes (Szegedy et al. 2016), in `[0, 1]`. Default 0. */
+  readonly labelSmoothing?: number;
+  /** What becomes of the losses of the samples. Default `'mean'`. */
+  readonly reduction?: Reduction;
+}
+
+/**
+ * Cross entropy of class logits: `−Σ target · log softmax(logits)` for each sample. Logits `[batch, classes]` float32, labels
+ * `[batch]` int32 (class numbers).
+ */
+export class CrossEntropyLoss implements Loss {
+  /** Share of the target that is spread evenly over all classes. */
+  readonly labelSmoothing: number;
+  /** What becomes of the losses of the samples. */
+  readonly reduction: Reduction;
+
+  constructor(options: CrossEntropyLossOptions = {}) {
+    this.labelSmoothing = checkRange('CrossEntropyLoss', 'labelSmoothing', options.labelSmoothing ?? 0, 0, 1);
+    this.reduction = options.reduction ?? 'mean';
+  }
+
+  call(logits: Tensor, labels: Tensor): Tensor {
+    return crossEntropy(logits, labels, { labelSmoothing: this.labelSmoothing, reduction: this.reduction });
+  }
+}
+
+/** Options of {@link MSELoss}. */
+export interface MSELossOptions {
+  /** What becomes of the squared differences. Default `'mean'`. */
+  readonly reduction?: Reduction;
+}
+
+/** Squared difference of predictions and targets of one shape. */
+export class MSELoss implements Loss {
+  /** What becomes of the squared differences. */
+  readonly reduction: Reduction;
+
+  constructor(options: MSELossOptions = {}) {
+    this.reduction = options.reduction ?? 'mean';
+  }
+
+  call(predictions: Tensor, targets: Tensor): Tensor {
+    return scope(() => {
+      const difference = predictions.sub(targets);
+      const squared = difference.mul(difference);
+      if (this.reduction === 'none') return squared;
+      return this.reduction === 'sum' ? squared.sum() : squared.mean();
+    });
+  }
+}
