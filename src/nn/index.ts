@@ -1,4 +1,26 @@
 export { Identity, Sequential } from './containers';
+export * as init from './init';
+export {
+  constant,
+  type FanMode,
+  type Initializer,
+  type KaimingOptions,
+  kaimingNormal,
+  kaimingUniform,
+  normal,
+  type XavierOptions,
+  xavierNormal,
+  xavierUniform,
+} from './init';
+export * from './layers';
+export {
+  CrossEntropyLoss,
+  type CrossEntropyLossOptions,
+  type Loss,
+  MSELoss,
+  type MSELossOptions,
+  type Reduction,
+} from './losses';
 export {
   type AnyModule,
   type CallListener,
@@ -9,4 +31,6 @@ export {
   type StateSource,
   type StateValue,
 } from './module';
+export * from './normalization';
 export type { ParameterOptions } from './parameter';
+export { type ModelSummary, type SummaryRow, summary } from './summary';

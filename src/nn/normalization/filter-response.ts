@@ -1,0 +1,71 @@
+import { EvenkeelError } from '../../errors';
+import { checkNames } from '../check';
+import {
+  FilterResponseNorm,
+  type FilterResponseNormOptions,
+  ThresholdedLinearUnit,
+} from '../layers/filter-response-norm';
+import { fuseActivation } from './fusion';
+import type { Normalization } from './normalization';
+
+/** Options of the method `frn`. */
+export interface FilterResponseNormalizationOptions
+  extends Pick<FilterResponseNormOptions, 'epsilon' | 'affine' | 'epsilonForm'> {
+  /**
+   * Which layers add a learned part to epsilon: `'features'` (values without positions, as in the paper), or `'all'`, or `'none'`.
+   * Default `'features'`.
+   */
+  readonly learnedEpsilon?: 'features' | 'all' | 'none';
+  /**
+   * At the end of a residual block of ResNet v1, whether the norm keeps its threshold before the shortcut is added, with another
+   * threshold after it, as the public implementations do; otherwise there is only the one after it. The paper has no such block.
+   * Default `true`.
+   */
+  readonly thresholdBeforeSum?: boolean;
+}
+
+/**
+ * Filter Response Normalization (Singh and Krishnan 2020): every `norm, ReLU` becomes FRN with a Thresholded Linear Unit. In a model
+ * that asks for an activation other than ReLU, FRN is used as a norm alone, in front of that activation.
+ *
+ * The paper recommends to start training with a learning rate that rises from 0.
+ */
+export function frn(options: FilterResponseNormalizationOptions = {}): Normalization {
+  checkNames('normalization frn', options, [
+    'epsilon',
+    'affine',
+    'epsilonForm',
+    'learnedEpsilon',
+    'thresholdBeforeSum',
+  ]);
+  const { learnedEpsilon = 'features', thresholdBeforeSum = true, ...layerOptions } = options;
+  if (!['features', 'all', 'none'].includes(learnedEpsilon)) {
+    throw new EvenkeelError(
+      'INVALID_ARGUMENT',
+      `normalization frn: learnedEpsilon is '${String(learnedEpsilon)}'; give 'features', 'all' or 'none'`,
+    );
+  }
+  return {
+    name: 'frn',
+    mixesSamples: false,
+    bias: false,
+    preActivation(site) {
+      const common = {
+        ...layerOptions,
+        channels: site.channels,
+        learnedEpsilon: learnedEpsilon === 'all' || (learnedEpsilon === 'features' && !site.spatial),
+      };
+      if (site.activation !== 'relu') {
+        return fuseActivation(
+          site,
+          (activation) => new FilterResponseNorm({ ...common, activation, threshold: false }),
+        );
+      }
+      if (site.sum) return { layer: new FilterResponseNorm({ ...common, threshold: thresholdBeforeSum }) };
+      return { layer: new FilterResponseNorm({ ...common, threshold: true }), appliesActivation: true };
+    },
+    activation(site) {
+      return site.activation === 'relu' ? new ThresholdedLinearUnit({ channels: site.channels }) : undefined;
+    },
+  };
+}

@@ -1,0 +1,20 @@
+import { checkNames } from '../check';
+import { GroupNorm, type GroupNormOptions } from '../layers/group-norm';
+import { fuseActivation } from './fusion';
+import type { Normalization } from './normalization';
+
+/** Options of the method `group`; see {@link GroupNormOptions}. */
+export type GroupNormalizationOptions = Pick<GroupNormOptions, 'groups' | 'epsilon' | 'affine'>;
+
+/** Group normalization (Wu and He 2018) in front of every activation. Without `groups`, each layer takes its own `defaultGroups`. */
+export function group(options: GroupNormalizationOptions = {}): Normalization {
+  checkNames('normalization group', options, ['groups', 'epsilon', 'affine']);
+  return {
+    name: 'group',
+    mixesSamples: false,
+    bias: false,
+    preActivation(site) {
+      return fuseActivation(site, (activation) => new GroupNorm({ ...options, channels: site.channels, activation }));
+    },
+  };
+}

@@ -1,0 +1,33 @@
+import { EvenkeelError } from '../../errors';
+import { batch } from './batch';
+import { frn } from './filter-response';
+import { group } from './group';
+import { instance } from './instance';
+import { layer } from './layer';
+import { none } from './none';
+import type { Normalization } from './normalization';
+import { rms } from './rms';
+
+/**
+ * The normalization methods by name. Each entry makes a method from its options: `normalizations.group({ groups: 8 })`. A model takes
+ * the result, or just the name for the defaults.
+ */
+export const normalizations = { none, batch, group, layer, instance, rms, frn } as const;
+
+/** A name of the table {@link normalizations}. */
+export type NormalizationName = keyof typeof normalizations;
+
+/**
+ * Turns a name into a method with its default options; a method object is returned as it is.
+ *
+ * @throws EvenkeelError `INVALID_ARGUMENT` for a name that is not in the table.
+ */
+export function resolveNormalization(norm: NormalizationName | Normalization): Normalization {
+  if (typeof norm === 'object' && norm !== null && typeof norm.name === 'string') return norm;
+  if (typeof norm === 'string' && Object.hasOwn(normalizations, norm)) return normalizations[norm]();
+  throw new EvenkeelError(
+    'INVALID_ARGUMENT',
+    `there is no normalization ${typeof norm === 'string' ? `'${norm}'` : String(norm)}; ` +
+      `the names are ${Object.keys(normalizations).join(', ')}; or give an object of the interface Normalization`,
+  );
+}
