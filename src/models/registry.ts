@@ -1,0 +1,95 @@
+import { EvenkeelError } from '../errors';
+import type { ActivationName, Module, Normalization, NormalizationName } from '../nn';
+import { lenet } from './lenet';
+import { mlp } from './mlp';
+import { resnetCifar } from './resnet-cifar';
+
+/** Options of {@link create}; each model uses those that it has. */
+export interface CreateOptions {
+  /** Shape of one image, `[height, width, channels]`. Default: that of the data the model is made for. */
+  readonly inputShape?: readonly number[];
+  /** Number of classes. Default 10. */
+  readonly classes?: number;
+  /** Normalization method, by name or as an object. Default `'batch'`. */
+  readonly norm?: NormalizationName | Normalization;
+  /** Activation. Default `'relu'`. */
+  readonly activation?: ActivationName;
+  /** Channels of the first stage of a residual network. */
+  readonly width?: number;
+  /** Hidden layers of a perceptron. */
+  readonly hidden?: readonly number[];
+}
+
+/** One model of the registry. */
+export interface ModelEntry {
+  /** What it is, in a line. */
+  readonly description: string;
+  /** Shape of the images it is made for, `[height, width, channels]`. */
+  readonly inputShape: readonly number[];
+  /** Builds it. */
+  readonly create: (options: CreateOptions) => Module;
+}
+
+const cifar = [32, 32, 3];
+
+function resnetEntry(depth: number, version: 1 | 2): ModelEntry {
+  return {
+    description: `residual network of depth ${depth}, version ${version}, for CIFAR`,
+    inputShape: cifar,
+    create: ({ inputShape = cifar, hidden: _, ...options }) =>
+      resnetCifar({ ...options, depth, version, inChannels: inputShape.at(-1) ?? 0 }),
+  };
+}
+
+const entries: Readonly<Record<string, ModelEntry>> = {
+  mlp: {
+    description: 'multi-layer perceptron with two hidden layers of 128',
+    inputShape: [28, 28, 1],
+    create: ({ inputShape = [28, 28, 1], width: _, ...options }) =>
+      mlp({ ...options, inputs: inputShape.reduce((size, axis) => size * axis, 1) }),
+  },
+  lenet: {
+    description: 'LeNet-5 with max pooling',
+    inputShape: [28, 28, 1],
+    create: ({ width: _, hidden: __, ...options }) => lenet(options),
+  },
+  'resnet-tiny': {
+    description: 'residual network of depth 10 with two stages, for the 8 by 8 digits',
+    inputShape: [8, 8, 1],
+    create: ({ inputShape = [8, 8, 1], hidden: _, ...options }) =>
+      resnetCifar({ ...options, depth: 10, stages: 2, inChannels: inputShape.at(-1) ?? 0 }),
+  },
+  ...Object.fromEntries([20, 32, 44, 56, 110].map((depth) => [`resnet${depth}`, resnetEntry(depth, 1)])),
+  ...Object.fromEntries([20, 29, 56, 110, 164].map((depth) => [`resnet${depth}v2`, resnetEntry(depth, 2)])),
+};
+
+/** The models that {@link create} knows by name. */
+export function names(): string[] {
+  return Object.keys(entries);
+}
+
+/**
+ * The registry's entry for a name. Besides the listed names, `resnet<depth>` and `resnet<depth>v2` of any depth that exists.
+ *
+ * @throws EvenkeelError `INVALID_ARGUMENT` for an unknown name.
+ */
+export function find(name: string): ModelEntry {
+  const entry = Object.hasOwn(entries, name) ? entries[name] : undefined;
+  if (entry !== undefined) return entry;
+  const resnet = /^resnet(\d+)(v2)?$/.exec(name);
+  if (resnet?.[1] !== undefined) return resnetEntry(Number(resnet[1]), resnet[2] === undefined ? 1 : 2);
+  throw new EvenkeelError(
+    'INVALID_ARGUMENT',
+    `there is no model '${name}'; the names are ${names().join(', ')}, or resnet<depth> and resnet<depth>v2`,
+  );
+}
+
+/**
+ * Builds a model by name.
+ *
+ * @param name - One of {@link names}.
+ * @throws EvenkeelError `INVALID_ARGUMENT` for an unknown name or an option that the model cannot take.
+ */
+export function create(name: string, options: CreateOptions = {}): Module {
+  return find(name).create(options);
+}
