@@ -3,20 +3,46 @@
 //! Tasks are numbered and cut by shape alone; each writes its own part of the output (or its own partial sum, which the
 //! caller adds up in order after the join). Kernels run in whatever rayon pool is current.
 
-use rayon::prelude::*;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Below this many elementary operations a kernel runs on the calling thread: a fork and join costs more.
 pub const SERIAL_BELOW: usize = 1 << 16;
 
 /// Runs `task(0)`, …, `task(tasks - 1)`, in parallel when `work` (elementary operations in all) is worth a fork.
 #[inline]
-pub fn for_each_task(tasks: usize, work: usize, task: impl Fn(usize) + Sync + Send) {
-    if tasks <= 1 || work < SERIAL_BELOW || rayon::current_num_threads() == 1 {
+pub fn for_each_task(tasks: usize, work: usize, task: impl Fn(usize) + Sync) {
+    run_tasks(tasks, work, &task);
+}
+
+/// Not generic, so that rayon's machinery is compiled once and not for every kernel.
+fn run_tasks(tasks: usize, work: usize, task: &(dyn Fn(usize) + Sync)) {
+    let threads = rayon::current_num_threads().min(tasks);
+    if work < SERIAL_BELOW || threads <= 1 {
         for index in 0..tasks {
             task(index);
         }
+        return;
+    }
+    // Every thread takes the next task until none is left: one fork for each thread, not for each task, and neighbouring
+    // tasks run close together in time.
+    let next = AtomicUsize::new(0);
+    fork(threads, &|| {
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            if index >= tasks {
+                break;
+            }
+            task(index);
+        }
+    });
+}
+
+/// Runs `body` on up to `threads` threads.
+fn fork(threads: usize, body: &(dyn Fn() + Sync)) {
+    if threads <= 1 {
+        body();
     } else {
-        (0..tasks).into_par_iter().with_max_len(1).for_each(task);
+        rayon::join(body, || fork(threads - 1, body));
     }
 }
 
