@@ -1,10 +1,16 @@
 /**
- * `npm run bench [-- NAME ...]`: runs the benchmarks `bench/NAME.bench.ts`, all of them without names. Each exports
- * `run(): Promise<void>` and prints its own results.
+ * `npm run bench -- [NAME ...] [--peers] [--compile] [--json] [--seconds S] [--rounds N]`: runs the benchmarks
+ * `bench/NAME.bench.ts`, all of them without names.
+ *
+ * --peers   times PyTorch too, in turn with ours, and prints ratios with their spread
+ * --compile compares with torch.compile instead of eager mode (needs a C++ compiler)
+ * --json    prints one JSON document on standard output
  */
 import { readdirSync } from 'node:fs';
 import { availableParallelism, cpus } from 'node:os';
 import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import type { CompareOptions, Comparison } from './compare';
 
 const suffix = '.bench.ts';
 
@@ -12,19 +18,40 @@ async function main(): Promise<void> {
   const names = readdirSync(__dirname)
     .filter((file) => file.endsWith(suffix))
     .map((file) => file.slice(0, -suffix.length));
-  const wanted = process.argv.slice(2);
-  const unknown = wanted.filter((name) => !names.includes(name));
+  const { values, positionals } = parseArgs({
+    allowPositionals: true,
+    options: {
+      peers: { type: 'boolean', default: false },
+      compile: { type: 'boolean', default: false },
+      json: { type: 'boolean', default: false },
+      seconds: { type: 'string', default: '0.3' },
+      rounds: { type: 'string', default: '7' },
+    },
+  });
+  const unknown = positionals.filter((name) => !names.includes(name));
   if (unknown.length > 0) {
     console.error(`bench: no benchmark ${unknown.join(', ')}; there are ${names.join(', ')}`);
     process.exitCode = 2;
     return;
   }
-  console.log(`Node.js ${process.version}, ${availableParallelism()} threads, ${cpus()[0]?.model ?? process.arch}`);
-  for (const name of wanted.length > 0 ? wanted : names) {
-    console.log(`\n── ${name}`);
-    const { run } = require(join(__dirname, `${name}${suffix}`)) as { run: () => Promise<void> };
-    await run();
+  const options: CompareOptions = {
+    peers: values.peers,
+    compile: values.compile,
+    seconds: Number(values.seconds),
+    rounds: Number(values.rounds),
+  };
+  const machine = `Node.js ${process.version}, ${availableParallelism()} threads, ${cpus()[0]?.model ?? process.arch}`;
+  console.error(machine);
+  const results: Record<string, readonly Comparison[]> = {};
+  for (const name of positionals.length > 0 ? positionals : names) {
+    console.error(`\n── ${name}`);
+    const { run } = require(join(__dirname, `${name}${suffix}`)) as {
+      run: (options: CompareOptions) => Promise<Comparison[] | undefined>;
+    };
+    const rows = await run(options);
+    if (rows !== undefined) results[name] = rows;
   }
+  if (values.json) console.log(JSON.stringify({ machine, options, results }, null, 2));
 }
 
 void main();

@@ -1,0 +1,108 @@
+import { readFile } from 'node:fs/promises';
+import { basename } from 'node:path';
+import { EvenkeelError } from '../errors';
+import { type EpochRow, RunDirectory } from '../training/run-directory';
+
+/** One finished (or stopped) run, as a comparison sees it. */
+export interface ComparedRun {
+  readonly name: string;
+  readonly path: string;
+  readonly model: string;
+  readonly norm: string;
+  readonly batchSize: number;
+  readonly learningRate: number;
+  readonly seed: number;
+  readonly epochs: readonly EpochRow[];
+  /** Validation accuracy after the last epoch, 0 to 1. */
+  readonly finalTop1: number;
+  /** The best validation accuracy of any epoch, 0 to 1. */
+  readonly bestTop1: number;
+  /** Images per second, median over the epochs. */
+  readonly imagesPerSecond: number;
+}
+
+/** Runs that differ in their seed only. */
+export interface ComparedGroup {
+  readonly norm: string;
+  readonly batchSize: number;
+  readonly learningRate: number;
+  readonly runs: readonly ComparedRun[];
+  /** Mean of the final accuracies. */
+  readonly mean: number;
+  /** Sample standard deviation of the final accuracies; 0 for one run. */
+  readonly deviation: number;
+  readonly imagesPerSecond: number;
+}
+
+function medianOf(values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  return sorted[sorted.length >> 1] ?? Number.NaN;
+}
+
+/**
+ * Reads run directories.
+ *
+ * @throws EvenkeelError FILE_NOT_FOUND where one is none, CORRUPT_FILE where its configuration cannot be read or it has no epoch yet
+ */
+export async function readRuns(paths: readonly string[]): Promise<ComparedRun[]> {
+  return Promise.all(
+    paths.map(async (path) => {
+      const directory = new RunDirectory(path);
+      let config: Record<string, unknown>;
+      try {
+        config = JSON.parse(await readFile(directory.config, 'utf8')) as Record<string, unknown>;
+      } catch (cause) {
+        const missing = (cause as NodeJS.ErrnoException).code === 'ENOENT';
+        throw new EvenkeelError(
+          missing ? 'FILE_NOT_FOUND' : 'CORRUPT_FILE',
+          `${path}: ${missing ? 'no run directory (it has no config.json)' : 'config.json cannot be read'}`,
+          { cause },
+        );
+      }
+      const epochs = await directory.readEpochs();
+      const accuracies = epochs.flatMap(({ validationTop1 }) => validationTop1 ?? []);
+      if (accuracies.length === 0) {
+        throw new EvenkeelError('CORRUPT_FILE', `${path}: metrics.csv has no epoch with a validation yet`);
+      }
+      const number = (key: string): number => (typeof config[key] === 'number' ? config[key] : Number.NaN);
+      return {
+        name: basename(path),
+        path,
+        model: String(config['model']),
+        norm: String(config['norm']),
+        batchSize: number('batchSize'),
+        learningRate: number('learningRate'),
+        seed: number('seed'),
+        epochs,
+        finalTop1: accuracies[accuracies.length - 1]!,
+        bestTop1: Math.max(...accuracies),
+        imagesPerSecond: medianOf(epochs.map((row) => row.imagesPerSecond)),
+      };
+    }),
+  );
+}
+
+/** Puts runs that differ in their seed only together, ordered by batch size, best first. */
+export function groupRuns(runs: readonly ComparedRun[]): ComparedGroup[] {
+  const groups = new Map<string, ComparedRun[]>();
+  for (const run of runs) {
+    const key = JSON.stringify([run.model, run.norm, run.batchSize, run.learningRate]);
+    groups.set(key, [...(groups.get(key) ?? []), run]);
+  }
+  return [...groups.values()]
+    .map((members) => {
+      const [first] = members;
+      const mean = members.reduce((sum, run) => sum + run.finalTop1, 0) / members.length;
+      const squares = members.reduce((sum, run) => sum + (run.finalTop1 - mean) ** 2, 0);
+      return {
+        norm: first!.norm,
+        batchSize: first!.batchSize,
+        learningRate: first!.learningRate,
+        runs: members,
+        mean,
+        deviation: members.length > 1 ? Math.sqrt(squares / (members.length - 1)) : 0,
+        imagesPerSecond: medianOf(members.map((run) => run.imagesPerSecond)),
+      };
+    })
+    .sort((a, b) => b.batchSize - a.batchSize || b.mean - a.mean);
+}
