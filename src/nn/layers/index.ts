@@ -36,3 +36,12 @@ export { LayerNorm, type LayerNormOptions } from './layer-norm';
 export { Linear, type LinearOptions } from './linear';
 export { AvgPool2d, type AvgPool2dOptions, GlobalAvgPool, MaxPool2d, type Pool2dOptions } from './pooling';
 export { RMSNorm, type RMSNormOptions } from './rms-norm';
+export {
+  type ScaledStandardizationOptions,
+  ScaledStandardizedConv2d,
+  type ScaledStandardizedConv2dOptions,
+  ScaledStandardizedLinear,
+  type ScaledStandardizedLinearOptions,
+  WeightStandardizedConv2d,
+  type WeightStandardizedConv2dOptions,
+} from './standardized';

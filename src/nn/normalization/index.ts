@@ -1,4 +1,5 @@
 export type { BatchNormalizationOptions } from './batch';
+export { type BnFreeOptions, ScaledResidualSum, VariancePreservingActivation } from './bn-free';
 export { BuildContext } from './context';
 export type { FilterResponseNormalizationOptions } from './filter-response';
 export { fuseActivation } from './fusion';
@@ -15,6 +16,7 @@ export type {
   WeightSite,
 } from './normalization';
 export { NormalizedLayers, type NormalizedLayersOptions, type UnitOptions } from './normalized-layers';
+export { gradientTransformOf } from './origin';
 export { ResidualSum } from './residual-sum';
 export type { RMSNormalizationOptions } from './rms';
 export { type NormalizationName, normalizations, resolveNormalization } from './table';

@@ -8,6 +8,7 @@ import { Linear, type LinearOptions } from '../layers/linear';
 import type { Module } from '../module';
 import { BuildContext } from './context';
 import type { ActivationSite, Normalization, ResidualSite, WeightRole, WeightSite } from './normalization';
+import { recordOrigin } from './origin';
 import { ResidualSum, ResidualSumReLU } from './residual-sum';
 import { type NormalizationName, resolveNormalization } from './table';
 import { type ActivationParts, NormalizedActivation, NormalizedSum, PreparedWeight } from './units';
@@ -108,6 +109,7 @@ export class NormalizedLayers {
     const before = this.normalization.beforeWeight?.(site);
     const layer = this.normalization.weight?.(site) ?? create();
     this.context.weightLayers += 1;
+    recordOrigin(layer, { normalization: this.normalization, role: site.role });
     return before === undefined ? layer : new PreparedWeight(before, layer);
   }
 

@@ -1,5 +1,6 @@
 import { EvenkeelError } from '../../errors';
 import { batch } from './batch';
+import { bnFree } from './bn-free';
 import { frn } from './filter-response';
 import { group } from './group';
 import { instance } from './instance';
@@ -7,12 +8,23 @@ import { layer } from './layer';
 import { none } from './none';
 import type { Normalization } from './normalization';
 import { rms } from './rms';
+import { weightStandardizedGroup } from './weight-standardized-group';
 
 /**
  * The normalization methods by name. Each entry makes a method from its options: `normalizations.group({ groups: 8 })`. A model takes
  * the result, or just the name for the defaults.
  */
-export const normalizations = { none, batch, group, layer, instance, rms, frn } as const;
+export const normalizations = {
+  none,
+  batch,
+  group,
+  layer,
+  instance,
+  rms,
+  frn,
+  'weight-standardized-group': weightStandardizedGroup,
+  'bn-free': bnFree,
+} as const;
 
 /** A name of the table {@link normalizations}. */
 export type NormalizationName = keyof typeof normalizations;

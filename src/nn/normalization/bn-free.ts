@@ -1,0 +1,162 @@
+import { EvenkeelError } from '../../errors';
+import { adaptiveGradientClipping } from '../../optim/adaptive-clipping';
+import type { Tensor } from '../../tensor';
+import { checkNames, checkRange, formatOptions } from '../check';
+import { type ActivationName, createActivation } from '../layers/activations';
+import type { ResidualPair } from '../layers/affine';
+import { ScaledStandardizedConv2d, ScaledStandardizedLinear } from '../layers/standardized';
+import { type AnyModule, Module } from '../module';
+import type { GradientTransform, Normalization, ResidualSite } from './normalization';
+import { originOf } from './origin';
+import { ResidualSum } from './residual-sum';
+
+/** Options of the method `bn-free`. */
+export interface BnFreeOptions {
+  /** α, the factor of every residual branch; at least 0. Default 0.2. */
+  readonly alpha?: number;
+  /**
+   * How β, the expected standard deviation at the start of a residual block, is kept: `'nfnet'` adds α² for every block and starts
+   * again from 1 + α² behind a block that changes the shape (Brock, De and Smith 2021); `'reference'` is the table of the code of
+   * "BNN − BN = ?" (Chen et al. 2021), where the first block of a stage adds nothing and a change starts again from 1; `'none'` leaves
+   * β at 1. Default `'nfnet'`.
+   */
+  readonly beta?: 'nfnet' | 'reference' | 'none';
+  /** Whether standardized layers have a learned factor for each output. Default `true`. */
+  readonly gain?: boolean;
+  /** Whether standardized layers have a bias. Default `true`. */
+  readonly bias?: boolean;
+  /**
+   * λ of adaptive gradient clipping, the largest norm of a unit's gradient as a share of the norm of its weights; 0 turns it off.
+   * Default 0.02.
+   */
+  readonly clipping?: number;
+}
+
+/**
+ * `1 / √Var(f(z))` for standard normal z: what keeps the variance behind an activation at 1 (Brock, De and Smith 2021, section 3).
+ * By quadrature; for ReLU it is √(2 / (1 − 1/π)).
+ */
+const varianceFactors: Readonly<Record<ActivationName, number>> = {
+  none: 1,
+  relu: 1.7128585502,
+  leakyRelu: 1.7048316269,
+  prelu: 1.5046096431,
+  elu: 1.2708434179,
+  silu: 1.7871872221,
+  gelu: 1.7009262434,
+  geluTanh: 1.7009165617,
+  sigmoid: 4.801313372,
+  tanh: 1.5925374197,
+  hardTanh: 1.3920361406,
+  softplus: 1.9191259801,
+  hardSwish: 1.8138714738,
+};
+
+/** An activation times the factor that brings standard normal inputs back to variance 1. */
+export class VariancePreservingActivation extends Module {
+  /** The activation. */
+  readonly activation: Module;
+  /** What its result is multiplied with. */
+  readonly factor: number;
+
+  constructor(activation: ActivationName, channels: number) {
+    super();
+    this.activation = createActivation(activation, channels);
+    this.factor = varianceFactors[activation];
+  }
+
+  override forward(input: Tensor): Tensor {
+    const value = this.activation.call(input);
+    return this.factor === 1 ? value : value.mul(this.factor);
+  }
+}
+
+/** `α · branch + shortcut`, where the branch, and a shortcut with weights, start from `input / β`. */
+export class ScaledResidualSum extends ResidualSum {
+  /** Factor of the branch. */
+  readonly alpha: number;
+  /** Expected standard deviation of the block's input. */
+  readonly beta: number;
+
+  constructor(alpha: number, beta: number) {
+    super();
+    this.alpha = alpha;
+    this.beta = beta;
+  }
+
+  override enter(input: Tensor): Tensor {
+    return this.beta === 1 ? input : input.mul(1 / this.beta);
+  }
+
+  override forward([branch, shortcut]: ResidualPair): Tensor {
+    return branch.mul(this.alpha).add(shortcut);
+  }
+
+  override describe(): string {
+    return formatOptions({ alpha: this.alpha, beta: Math.round(this.beta * 1e4) / 1e4 });
+  }
+}
+
+/**
+ * Residual networks without normalization (Brock, De and Smith 2021; Brock et al. 2021; for binary networks Chen et al. 2021): weights
+ * with scaled standardization, activations that keep the variance, residual branches scaled by their expected variance, and adaptive
+ * gradient clipping of everything but the classifier ({@link gradientTransformOf}). Works at any batch size, and no sample depends on
+ * another.
+ */
+export function bnFree(options: BnFreeOptions = {}): Normalization {
+  checkNames('normalization bn-free', options, ['alpha', 'beta', 'gain', 'bias', 'clipping']);
+  const { alpha = 0.2, beta = 'nfnet', gain = true, bias = true, clipping = 0.02 } = options;
+  checkRange('normalization bn-free', 'alpha', alpha, 0, Number.MAX_VALUE);
+  checkRange('normalization bn-free', 'clipping', clipping, 0, Number.MAX_VALUE);
+  if (!['nfnet', 'reference', 'none'].includes(beta)) {
+    throw new EvenkeelError(
+      'INVALID_ARGUMENT',
+      `normalization bn-free: beta is '${String(beta)}'; give 'nfnet', 'reference' or 'none'`,
+    );
+  }
+  return {
+    name: 'bn-free',
+    mixesSamples: false,
+    bias,
+    weight(site) {
+      if (site.role === 'classifier') return undefined;
+      return site.kind === 'conv2d'
+        ? new ScaledStandardizedConv2d({ ...site.options, gain })
+        : new ScaledStandardizedLinear({ ...site.options, gain });
+    },
+    activation: ({ activation, channels }) => new VariancePreservingActivation(activation, channels),
+    residual(site) {
+      const { context } = site;
+      const sum = new ScaledResidualSum(alpha, beta === 'none' ? 1 : Math.sqrt(context.expectedVariance));
+      context.expectedVariance = varianceBehind(site, alpha, beta);
+      return sum;
+    },
+    gradient: (model) => (clipping === 0 ? undefined : clipEverythingButClassifier(model, clipping)),
+  };
+}
+
+/** The expected variance behind a block, by one of the two tables. */
+function varianceBehind(site: ResidualSite, alpha: number, table: 'nfnet' | 'reference' | 'none'): number {
+  const before = site.transition ? 1 : site.context.expectedVariance;
+  return table === 'reference' && site.block === 0 ? before : before + alpha ** 2;
+}
+
+function clipEverythingButClassifier(model: AnyModule, clipping: number): GradientTransform {
+  const classifiers = model.modules().filter((module) => originOf(module)?.role === 'classifier');
+  const spared = new Set(classifiers.flatMap((module) => module.parameters()));
+  const gains = new Set(
+    model.namedParameters().flatMap(([name, parameter]) => (/(^|\.)gain$/.test(name) ? [parameter] : [])),
+  );
+  return {
+    apply(parameters) {
+      adaptiveGradientClipping(
+        parameters.filter((parameter) => !spared.has(parameter)),
+        {
+          clipping,
+          unitOf: (parameter) =>
+            gains.has(parameter as never) ? 'element' : parameter.rank >= 2 ? 'output' : 'tensor',
+        },
+      );
+    },
+  };
+}

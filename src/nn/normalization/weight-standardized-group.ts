@@ -1,0 +1,15 @@
+import { WeightStandardizedConv2d } from '../layers/standardized';
+import { type GroupNormalizationOptions, group } from './group';
+import type { Normalization } from './normalization';
+
+/**
+ * Group normalization of convolutions with standardized weights (Qiao et al. 2019, "Micro-Batch Training with Batch-Channel
+ * Normalization and Weight Standardization"). Linear layers and the classifier stay as they are.
+ */
+export function weightStandardizedGroup(options: GroupNormalizationOptions = {}): Normalization {
+  return {
+    ...group(options),
+    name: 'weight-standardized-group',
+    weight: ({ kind, options: layer }) => (kind === 'conv2d' ? new WeightStandardizedConv2d(layer) : undefined),
+  };
+}
