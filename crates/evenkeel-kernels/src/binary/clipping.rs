@@ -1,9 +1,10 @@
 //! Adaptive gradient clipping (Brock et al., "High-Performance Large-Scale Image Recognition Without Normalization", 2021,
 //! equation 3): a unit's gradient is at most a share of its weight.
 
-use super::columns::{STRIP, for_each_strip, rows_of, sum_strip};
+use super::columns::{STRIP, StripOp, for_each_strip, rows_of, sum_strip};
 use crate::error::{Result, check_length};
 use crate::parallel::DisjointMut;
+use std::ops::Range;
 
 /// Scales the gradient of every unit whose norm exceeds `clipping · max(‖weight‖, epsilon)` down to that, in place. Norms are summed
 /// in f64. A unit is a column of `[rows, units]`: an output channel of an HWIO weight, an output of a linear layer; a vector is
@@ -22,43 +23,59 @@ pub fn clip_units(
 ) -> Result {
     let rows = rows_of("clip units", weight.len(), units)?;
     check_length("clip units: gradient", gradient.len(), weight.len())?;
-    let elements = weight.len();
-    let parts = DisjointMut::new(gradient);
-    for_each_strip(units, 3 * elements, |strip| {
-        let weights = sum_strip(weight, units, &strip, |w, _| w * w);
+    let op = ClipUnits {
+        weight,
+        rows,
+        units,
+        clipping,
+        epsilon,
+        gradient: DisjointMut::new(gradient),
+    };
+    for_each_strip(units, 3 * weight.len(), op);
+    Ok(())
+}
+
+struct ClipUnits<'a> {
+    weight: &'a [f32],
+    rows: usize,
+    units: usize,
+    clipping: f64,
+    epsilon: f64,
+    gradient: DisjointMut<'a, f32>,
+}
+
+impl StripOp for ClipUnits<'_> {
+    #[inline(always)]
+    fn run(&self, strip: Range<usize>) {
+        let weights = sum_strip(self.weight, self.units, &strip, |w, _| w * w);
         let mut gradients = [0.0; STRIP];
-        let row_of = |row: usize| row * units + strip.start..row * units + strip.end;
-        for row in 0..rows {
+        let row_of = |row: usize| row * self.units + strip.start..row * self.units + strip.end;
+        for row in 0..self.rows {
             // SAFETY: strips are different columns.
-            let row = unsafe { parts.part(row_of(row)) };
+            let row = unsafe { self.gradient.part(row_of(row)) };
             for (sum, &g) in gradients.iter_mut().zip(&*row) {
                 *sum += f64::from(g) * f64::from(g);
             }
         }
         let mut factors = [1.0; STRIP];
-        let mut any = false;
         for lane in 0..strip.len() {
-            let limit = clipping * weights[lane].sqrt().max(epsilon);
+            let limit = self.clipping * weights[lane].sqrt().max(self.epsilon);
             let norm = gradients[lane].sqrt();
             if norm > limit && norm.is_finite() {
                 factors[lane] = limit / norm.max(1e-6);
-                any = true;
             }
         }
-        if !any {
+        if factors == [1.0; STRIP] {
             return;
         }
-        for row in 0..rows {
+        for row in 0..self.rows {
             // SAFETY: strips are different columns.
-            let row = unsafe { parts.part(row_of(row)) };
+            let row = unsafe { self.gradient.part(row_of(row)) };
             for (g, factor) in row.iter_mut().zip(factors) {
-                if factor != 1.0 {
-                    *g = (f64::from(*g) * factor) as f32;
-                }
+                *g = (f64::from(*g) * factor) as f32;
             }
         }
-    });
-    Ok(())
+    }
 }
 
 #[cfg(test)]

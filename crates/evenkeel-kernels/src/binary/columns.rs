@@ -4,6 +4,7 @@
 //! the result depends on nothing but the shape.
 
 use crate::error::{KernelError, Result};
+use crate::isa::{Simd, SimdOp, dispatch};
 use crate::parallel::for_each_task;
 use std::ops::Range;
 
@@ -23,15 +24,25 @@ pub(super) fn rows_of(what: &str, length: usize, columns: usize) -> Result<usize
     Ok(length / columns)
 }
 
-/// Runs `body` on every strip of columns, in parallel where `elements` are many. Plain loops do: a layer has far fewer weights than
-/// multiplications.
-pub(super) fn for_each_strip(
-    columns: usize,
-    elements: usize,
-    body: impl Fn(Range<usize>) + Sync + Send,
-) {
+/// What is done with a strip. Mark `run` `#[inline(always)]`: its loops are then compiled for the current instruction set.
+pub(super) trait StripOp: Sync {
+    /// Takes these columns.
+    fn run(&self, strip: Range<usize>);
+}
+
+/// Runs `op` on every strip of columns, in parallel where `elements` are many.
+pub(super) fn for_each_strip(columns: usize, elements: usize, op: impl StripOp) {
+    struct Run<'a, O>(&'a O, Range<usize>);
+    impl<O: StripOp> SimdOp for Run<'_, O> {
+        type Output = ();
+        #[inline(always)]
+        fn call<S: Simd>(self, _: S) {
+            self.0.run(self.1);
+        }
+    }
     for_each_task(columns.div_ceil(STRIP), elements, |task| {
-        body(task * STRIP..columns.min((task + 1) * STRIP));
+        let strip = task * STRIP..columns.min((task + 1) * STRIP);
+        dispatch(Run(&op, strip));
     });
 }
 

@@ -1,6 +1,6 @@
 //! Weight standardization: each output channel's weights get mean 0 and a fixed spread, as a differentiable function of them.
 
-use super::columns::{STRIP, Strip, for_each_strip, rows_of, sum_strip, sum_strip_of_two};
+use super::columns::{STRIP, Strip, StripOp, for_each_strip, rows_of, sum_strip, sum_strip_of_two};
 use crate::error::{KernelError, Result, check_length};
 use crate::parallel::DisjointMut;
 use std::ops::Range;
@@ -94,24 +94,48 @@ pub fn standardize(
     if let Some(gain) = gain {
         check_length("standardize: gain", gain.len(), columns)?;
     }
-    let parts = DisjointMut::new(output);
-    for_each_strip(columns, 4 * weight.len(), |strip| {
-        let (means, variances) = moments(weight, columns, &strip);
+    let op = Forward {
+        form,
+        weight,
+        gain,
+        rows,
+        columns,
+        output: DisjointMut::new(output),
+    };
+    for_each_strip(columns, 4 * weight.len(), op);
+    Ok(())
+}
+
+struct Forward<'a> {
+    form: Standardization,
+    weight: &'a [f32],
+    gain: Option<&'a [f32]>,
+    rows: usize,
+    columns: usize,
+    output: DisjointMut<'a, f32>,
+}
+
+impl StripOp for Forward<'_> {
+    #[inline(always)]
+    fn run(&self, strip: Range<usize>) {
+        let (form, columns) = (self.form, self.columns);
+        let (means, variances) = moments(self.weight, columns, &strip);
         let mut factors = [0.0; STRIP];
         for (lane, factor) in factors.iter_mut().enumerate().take(strip.len()) {
-            let gain = gain.map_or(1.0, |gain| f64::from(gain[strip.start + lane]));
-            *factor = gain * form.factor(rows) * form.inverse_spread(variances[lane]);
+            let gain = self
+                .gain
+                .map_or(1.0, |gain| f64::from(gain[strip.start + lane]));
+            *factor = gain * form.factor(self.rows) * form.inverse_spread(variances[lane]);
         }
-        for row in 0..rows {
+        for row in 0..self.rows {
             let range = row * columns + strip.start..row * columns + strip.end;
             // SAFETY: strips are different columns.
-            let output = unsafe { parts.part(range.clone()) };
-            for (lane, (output, &w)) in output.iter_mut().zip(&weight[range]).enumerate() {
+            let output = unsafe { self.output.part(range.clone()) };
+            for (lane, (output, &w)) in output.iter_mut().zip(&self.weight[range]).enumerate() {
                 *output = ((f64::from(w) - means[lane]) * factors[lane]) as f32;
             }
         }
-    });
-    Ok(())
+    }
 }
 
 /// The gradients of [`standardize`]. With `z = (W - μ)/spread` and `c` the factor behind it,
@@ -140,17 +164,44 @@ pub fn standardize_backward(
     if let Some(gain_gradient) = gain_gradient.as_deref() {
         check_length("gain gradient", gain_gradient.len(), columns)?;
     }
-    let parts = DisjointMut::new(weight_gradient);
-    let gains = gain_gradient.map(DisjointMut::new);
-    for_each_strip(columns, 6 * weight.len(), |strip| {
+    let op = Backward {
+        form,
+        weight,
+        gain,
+        gradient,
+        rows,
+        columns,
+        weight_gradient: DisjointMut::new(weight_gradient),
+        gain_gradient: gain_gradient.map(DisjointMut::new),
+    };
+    for_each_strip(columns, 6 * weight.len(), op);
+    Ok(())
+}
+
+struct Backward<'a> {
+    form: Standardization,
+    weight: &'a [f32],
+    gain: Option<&'a [f32]>,
+    gradient: &'a [f32],
+    rows: usize,
+    columns: usize,
+    weight_gradient: DisjointMut<'a, f32>,
+    gain_gradient: Option<DisjointMut<'a, f32>>,
+}
+
+impl StripOp for Backward<'_> {
+    #[inline(always)]
+    fn run(&self, strip: Range<usize>) {
+        let (form, columns, rows) = (self.form, self.columns, self.rows as f64);
+        let (weight, gradient) = (self.weight, self.gradient);
         let (means, variances) = moments(weight, columns, &strip);
         let inverse = variances.map(|variance| form.inverse_spread(variance));
         let sums = sum_strip(gradient, columns, &strip, |g, _| g);
         let products = sum_strip_of_two(weight, gradient, columns, &strip, |w, g, lane| {
             (w - means[lane]) * inverse[lane] * g
         });
-        let factor = form.factor(rows);
-        if let Some(gains) = &gains {
+        let factor = form.factor(self.rows);
+        if let Some(gains) = &self.gain_gradient {
             // SAFETY: strips are different columns.
             let gains = unsafe { gains.part(strip.clone()) };
             for (gain, product) in gains.iter_mut().zip(products) {
@@ -158,30 +209,30 @@ pub fn standardize_backward(
             }
         }
         let (mut outer, mut inner) = ([0.0; STRIP], [0.0; STRIP]);
+        let gradient_means = sums.map(|sum| sum / rows);
         for lane in 0..strip.len() {
-            let gain = gain.map_or(1.0, |gain| f64::from(gain[strip.start + lane]));
+            let gain = self
+                .gain
+                .map_or(1.0, |gain| f64::from(gain[strip.start + lane]));
             let curvature = form.curvature(variances[lane]);
-            let flat = curvature == 0.0;
-            outer[lane] = if flat {
+            outer[lane] = if curvature == 0.0 {
                 0.0
             } else {
                 gain * factor * inverse[lane]
             };
-            inner[lane] = curvature * products[lane] / rows as f64 * inverse[lane];
+            inner[lane] = curvature * products[lane] / rows * inverse[lane];
         }
-        for row in 0..rows {
+        for row in 0..self.rows {
             let range = row * columns + strip.start..row * columns + strip.end;
             // SAFETY: strips are different columns.
-            let output = unsafe { parts.part(range.clone()) };
+            let output = unsafe { self.weight_gradient.part(range.clone()) };
             let pairs = weight[range.clone()].iter().zip(&gradient[range]);
             for (lane, (output, (&w, &g))) in output.iter_mut().zip(pairs).enumerate() {
-                let mean = sums[lane] / rows as f64;
                 let along = (f64::from(w) - means[lane]) * inner[lane];
-                *output = (outer[lane] * (f64::from(g) - mean - along)) as f32;
+                *output = (outer[lane] * (f64::from(g) - gradient_means[lane] - along)) as f32;
             }
         }
-    });
-    Ok(())
+    }
 }
 
 #[cfg(test)]

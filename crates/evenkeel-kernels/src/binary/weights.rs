@@ -1,9 +1,10 @@
 //! Latent weights: their scale, their signs, their gradients. All matrices are `[rows, outChannels]`, the rows of an HWIO weight
 //! being its kernel positions and input channels.
 
-use super::columns::{for_each_strip, rows_of, sum_strip, sum_strip_of_two};
+use super::columns::{StripOp, for_each_strip, rows_of, sum_strip, sum_strip_of_two};
 use crate::error::{KernelError, Result, check_length};
 use crate::parallel::DisjointMut;
+use std::ops::Range;
 
 /// How the gradient passes from `scale · sign(W)` to the latent weight W.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,16 +41,33 @@ impl WeightGradient {
 pub fn mean_magnitude(weight: &[f32], scale: &mut [f32]) -> Result {
     let columns = scale.len();
     let rows = rows_of("mean magnitude", weight.len(), columns)?;
-    let parts = DisjointMut::new(scale);
-    for_each_strip(columns, weight.len(), |strip| {
-        let sums = sum_strip(weight, columns, &strip, |value, _| value.abs());
-        // SAFETY: strips are different columns.
-        let scale = unsafe { parts.part(strip) };
-        for (scale, sum) in scale.iter_mut().zip(sums) {
-            *scale = (sum / rows.max(1) as f64) as f32;
-        }
-    });
+    let op = MeanMagnitude {
+        weight,
+        rows,
+        columns,
+        scale: DisjointMut::new(scale),
+    };
+    for_each_strip(columns, weight.len(), op);
     Ok(())
+}
+
+struct MeanMagnitude<'a> {
+    weight: &'a [f32],
+    rows: usize,
+    columns: usize,
+    scale: DisjointMut<'a, f32>,
+}
+
+impl StripOp for MeanMagnitude<'_> {
+    #[inline(always)]
+    fn run(&self, strip: Range<usize>) {
+        let sums = sum_strip(self.weight, self.columns, &strip, |value, _| value.abs());
+        // SAFETY: strips are different columns.
+        let scale = unsafe { self.scale.part(strip) };
+        for (scale, sum) in scale.iter_mut().zip(sums) {
+            *scale = (sum / self.rows.max(1) as f64) as f32;
+        }
+    }
 }
 
 /// `scale · sign(weight)`, the weights that a binary convolution stands for.
@@ -96,17 +114,13 @@ pub fn binary_weight_gradient(
     }
     if let Some(gain_gradient) = gain_gradient {
         check_length("gain gradient", gain_gradient.len(), columns)?;
-        let parts = DisjointMut::new(gain_gradient);
-        for_each_strip(columns, weight.len(), |strip| {
-            let sums = sum_strip_of_two(weight, gradient, columns, &strip, |w, g, _| {
-                if w < 0.0 { -g } else { g }
-            });
-            // SAFETY: strips are different columns.
-            let gains = unsafe { parts.part(strip.clone()) };
-            for ((gain, sum), &scale) in gains.iter_mut().zip(sums).zip(&scale[strip]) {
-                *gain = (sum * f64::from(scale)) as f32;
-            }
-        });
+        let op = GainGradient {
+            weight,
+            gradient,
+            scale,
+            gains: DisjointMut::new(gain_gradient),
+        };
+        for_each_strip(columns, weight.len(), op);
     }
     let share = 1.0 / rows.max(1) as f32;
     for (index, output) in weight_gradient.chunks_exact_mut(columns).enumerate() {
@@ -124,6 +138,28 @@ pub fn binary_weight_gradient(
         }
     }
     Ok(())
+}
+
+struct GainGradient<'a> {
+    weight: &'a [f32],
+    gradient: &'a [f32],
+    scale: &'a [f32],
+    gains: DisjointMut<'a, f32>,
+}
+
+impl StripOp for GainGradient<'_> {
+    #[inline(always)]
+    fn run(&self, strip: Range<usize>) {
+        let columns = self.scale.len();
+        let sums = sum_strip_of_two(self.weight, self.gradient, columns, &strip, |w, g, _| {
+            if w < 0.0 { -g } else { g }
+        });
+        // SAFETY: strips are different columns.
+        let gains = unsafe { self.gains.part(strip.clone()) };
+        for ((gain, sum), &scale) in gains.iter_mut().zip(sums).zip(&self.scale[strip]) {
+            *gain = (sum * f64::from(scale)) as f32;
+        }
+    }
 }
 
 #[cfg(test)]
