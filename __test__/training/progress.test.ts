@@ -14,8 +14,6 @@ const state: ProgressState = {
   epochs: 30,
   batch: 50,
   batches: 100,
-  totalBatch: 250,
-  totalBatches: 3000,
   loss: 0.41234,
   top1: 0.9,
   imagesPerSecond: 4096.4,

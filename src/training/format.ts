@@ -49,11 +49,16 @@ export function formatNumber(value: number | undefined): string {
   return String(Number(value.toPrecision(4)));
 }
 
-/** A text table: first row as the heading, a rule below, numbers (and what looks like them) to the right. */
-export function formatTable(rows: readonly (readonly string[])[]): string {
-  const [heading = []] = rows;
-  const widths = heading.map((_, column) => Math.max(...rows.map((row) => displayWidth(row[column] ?? ''))));
-  const toRight = heading.map((_, column) => rows.slice(1).every((row) => /^(-|[-+]?\d.*)?$/.test(row[column] ?? '')));
+/**
+ * A text table: first row as the heading, a rule below it, columns of numbers to the right.
+ *
+ * @param total a last row below a rule of its own.
+ */
+export function formatTable(rows: readonly (readonly string[])[], total?: readonly string[]): string {
+  const [heading = [], ...body] = rows;
+  const all = total === undefined ? rows : [...rows, total];
+  const widths = heading.map((_, column) => Math.max(...all.map((row) => displayWidth(row[column] ?? ''))));
+  const toRight = heading.map((_, column) => body.every((row) => /^(-|[-+]?\d.*)?$/.test(row[column] ?? '')));
   const line = (row: readonly string[]) =>
     widths
       .map((width, column) => {
@@ -64,7 +69,8 @@ export function formatTable(rows: readonly (readonly string[])[]): string {
       .join('   ')
       .trimEnd();
   const rule = '─'.repeat(widths.reduce((sum, width) => sum + width + 3, -3));
-  return [line(heading), rule, ...rows.slice(1).map(line)].join('\n');
+  const foot = total === undefined ? [] : [rule, line(total)];
+  return [line(heading), rule, ...body.map(line), ...foot].join('\n');
 }
 
 function displayWidth(text: string): number {

@@ -15,13 +15,10 @@ export interface ProgressState {
   /** Batches done in this epoch, and how many it has. */
   readonly batch: number;
   readonly batches: number;
-  /** Batches done and to do in the whole run, for the time left. */
-  readonly totalBatch: number;
-  readonly totalBatches: number;
   readonly loss: number;
   readonly top1: number;
   readonly imagesPerSecond: number;
-  /** What is going on; `train` or `validate`. */
+  /** What is going on; `train` or `valid`. */
   readonly phase: string;
   readonly secondsLeft: number;
 }

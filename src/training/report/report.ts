@@ -195,12 +195,15 @@ function classes({ confusion, classNames = [] }: ReportContent): string {
     pairs.length === 0
       ? '<p class="note">Not one mistake.</p>'
       : `<table class="lines"><thead><tr><th>True class</th><th>Taken for</th><th class="number">Times</th></tr></thead><tbody>${pairs.join('')}</tbody></table>`;
+  const matrix = `<figure class="card"><figcaption><h3>Confusion matrix</h3><span class="legend">rows: true · columns: predicted</span></figcaption>
+${renderConfusion(confusion, names)}</figure>`;
+  const accuracy = `<div class="card"><h3>Accuracy by class</h3>${renderClassAccuracy(confusion, names)}</div>`;
+  const frequent = `<div class="card"><h3>Most frequent confusions</h3>${table}</div>`;
+  // The list of classes is the taller column when there are many.
+  const [left, right] = names.length > 14 ? [matrix + frequent, accuracy] : [matrix, accuracy + frequent];
   return `<h2>Classes</h2>
 <p class="note">On the validation data, after the last finished epoch.</p>
-<div class="grid2"><figure class="card"><figcaption><h3>Confusion matrix</h3><span class="legend">rows: true · columns: predicted</span></figcaption>
-${renderConfusion(confusion, names)}</figure>
-<div><div class="card"><h3>Accuracy by class</h3>${renderClassAccuracy(confusion, names)}</div>
-<div class="card" style="margin-top:18px"><h3>Most frequent confusions</h3>${table}</div></div></div>`;
+<div class="grid2"><div class="stack">${left}</div><div class="stack">${right}</div></div>`;
 }
 
 function mistakes({ mistakes: all = [], classNames = [] }: ReportContent): string {

@@ -1,0 +1,98 @@
+import { EvenkeelError } from '../errors';
+import { CrossEntropyLoss, type Loss } from '../nn/losses';
+import type { Schedule } from '../optim';
+import type { Tensor } from '../tensor';
+import { type Evaluation, evaluate, type Prediction, predict } from './evaluate';
+import { type FitOptions, FitRun } from './fit-run';
+import type { EvaluationLoader, FitResult, Network, TrainingLoader, TrainingOptimizer } from './types';
+
+/** Options of {@link Trainer}. */
+export interface TrainerOptions {
+  /** The network to train, from images to outputs `[batch, classes]`. */
+  readonly model: Network;
+  /** Updates the network's parameters. */
+  readonly optimizer: TrainingOptimizer;
+  /** From outputs `[batch, classes]` and labels `[batch]` to the mean loss. Default: cross-entropy. */
+  readonly loss?: Loss;
+  /** The learning rate of each optimizer step, counted from 0. Default: the optimizer's own, unchanged. */
+  readonly schedule?: Schedule;
+  /** Scales gradients down so that their global norm is at most this. Default: no clipping. */
+  readonly clipNorm?: number;
+  /** How many batches' gradients are averaged into one optimizer step. Default 1. */
+  readonly gradientAccumulation?: number;
+  /**
+   * Seed of everything random in training steps (dropout). Each batch gets its own seed from this one and its position, so
+   * a run that stops and resumes draws the same numbers as one that never stopped. Default 0.
+   */
+  readonly seed?: number;
+}
+
+/**
+ * Trains a network.
+ *
+ * ```ts
+ * const trainer = new Trainer({ model, optimizer: new optim.SGD(model.parameters(), { learningRate: 0.1 }) });
+ * await trainer.fit(trainLoader, { epochs: 10, validation: testLoader, runDirectory: 'runs/first' });
+ * ```
+ */
+export class Trainer {
+  readonly model: Network;
+  readonly optimizer: TrainingOptimizer;
+  readonly loss: Loss;
+  readonly schedule: Schedule | undefined;
+  readonly clipNorm: number | undefined;
+  readonly gradientAccumulation: number;
+  readonly seed: number;
+
+  /** @throws EvenkeelError `INVALID_ARGUMENT` for options out of range. */
+  constructor(options: TrainerOptions) {
+    this.model = options.model;
+    this.optimizer = options.optimizer;
+    this.loss = options.loss ?? new CrossEntropyLoss();
+    this.schedule = options.schedule;
+    this.clipNorm = options.clipNorm;
+    this.gradientAccumulation = options.gradientAccumulation ?? 1;
+    this.seed = options.seed ?? 0;
+    checkWhole('Trainer', 'gradientAccumulation', this.gradientAccumulation, 1);
+    checkWhole('Trainer', 'seed', this.seed, 0);
+    if (this.clipNorm !== undefined && !(this.clipNorm > 0 && Number.isFinite(this.clipNorm))) {
+      throw new EvenkeelError('INVALID_ARGUMENT', `Trainer: clipNorm must be a positive number, got ${this.clipNorm}`);
+    }
+  }
+
+  /**
+   * Trains for `epochs` epochs, or until it is stopped: by `patience`, `maxSteps`, a callback, `signal`, or (with a run
+   * directory) Ctrl-C or SIGTERM. With a run directory, a stopped run can be resumed and goes on bit for bit as if it had
+   * never stopped.
+   *
+   * @throws EvenkeelError `INVALID_ARGUMENT` for options out of range; `NON_FINITE` when the loss becomes NaN or infinite,
+   * naming the first layer where it appeared; `IO` when a file cannot be written; whatever a callback throws.
+   */
+  async fit(loader: TrainingLoader, options: FitOptions): Promise<FitResult> {
+    checkWhole('fit', 'epochs', options.epochs, 1);
+    checkWhole('fit', 'maxSteps', options.maxSteps ?? 1, 1);
+    checkWhole('fit', 'patience', options.patience ?? 1, 1);
+    checkWhole('fit', 'checkpointEvery', options.checkpointEvery ?? 1, 1);
+    checkWhole('fit', 'the number of batches of an epoch', loader.length, 1);
+    if (options.patience !== undefined && options.validation === undefined) {
+      throw new EvenkeelError('INVALID_ARGUMENT', 'fit: patience needs a validation loader to look at');
+    }
+    return new FitRun(this, loader, options).run();
+  }
+
+  /** Loss, accuracy, confusions and mistakes of the network on a loader, in evaluation mode. */
+  evaluate(loader: EvaluationLoader): Promise<Evaluation> {
+    return evaluate(this.model, loader, { loss: this.loss });
+  }
+
+  /** Classifies a batch of images in evaluation mode. */
+  predict(images: Tensor): Promise<Prediction[]> {
+    return predict(this.model, images);
+  }
+}
+
+function checkWhole(owner: string, name: string, value: number, least: number): void {
+  if (!Number.isSafeInteger(value) || value < least) {
+    throw new EvenkeelError('INVALID_ARGUMENT', `${owner}: ${name} must be a whole number from ${least}, got ${value}`);
+  }
+}
