@@ -1,5 +1,6 @@
 //! PReLU: a leaky ReLU whose slope is learned (He et al., 2015, equations 1 and 8).
 
+use crate::elementwise::map::vectors;
 use crate::error::{KernelError, Result, check_length, checked_product};
 use crate::isa::{Simd, SimdOp, dispatch};
 use crate::parallel::{DisjointMut, for_each_task, piece};
@@ -104,16 +105,6 @@ fn check(x: &[f32], slope: &[f32], channels: usize) -> Result<usize> {
     Ok(x.len() / channels)
 }
 
-/// Calls `body(column, lanes)` for every vector of a row: whole vectors, then the rest.
-#[inline(always)]
-fn for_each_vector<S: Simd>(_: S, channels: usize, mut body: impl FnMut(usize, usize)) {
-    let mut column = 0;
-    while column < channels {
-        body(column, S::LANES.min(channels - column));
-        column += S::LANES;
-    }
-}
-
 struct Forward<'a> {
     x: &'a [f32],
     slope: &'a [f32],
@@ -130,7 +121,7 @@ impl SimdOp for Forward<'_> {
             .chunks_exact(self.channels)
             .zip(self.y.chunks_exact_mut(self.channels))
         {
-            for_each_vector(simd, self.channels, |column, lanes| {
+            for (column, lanes) in vectors(simd, self.channels) {
                 // SAFETY: column + lanes <= channels, the length of x and y; `slopes` reads as many of the slopes.
                 unsafe {
                     let slope = slopes(simd, self.slope, column, lanes);
@@ -139,7 +130,7 @@ impl SimdOp for Forward<'_> {
                     let result = simd.select(positive, value, simd.mul(slope, value));
                     simd.store_partial(result, y.as_mut_ptr().add(column), lanes);
                 }
-            });
+            }
         }
     }
 }
@@ -172,7 +163,7 @@ impl SimdOp for Backward<'_> {
     #[inline(always)]
     fn call<S: Simd>(self, simd: S) {
         let rows = self.x.len() / self.channels;
-        for_each_vector(simd, self.channels, |column, lanes| {
+        for (column, lanes) in vectors(simd, self.channels) {
             let mut sums = [simd.splat64(0.0); 2];
             for row in 0..rows {
                 let at = row * self.channels + column;
@@ -186,8 +177,10 @@ impl SimdOp for Backward<'_> {
                     simd.store_partial(dx, self.dx.as_mut_ptr().add(at), lanes);
                     let below = simd.widen(simd.select(positive, simd.zero(), x));
                     let dy = simd.widen(dy);
-                    sums =
-                        std::array::from_fn(|half| simd.fma64(below[half], dy[half], sums[half]));
+                    sums = [
+                        simd.fma64(below[0], dy[0], sums[0]),
+                        simd.fma64(below[1], dy[1], sums[1]),
+                    ];
                 }
             }
             let mut lane_sums = [0.0f64; crate::isa::MAX_LANES];
@@ -197,6 +190,6 @@ impl SimdOp for Backward<'_> {
                 simd.store64(sums[1], lane_sums.as_mut_ptr().add(S::LANES / 2));
             }
             self.sums[column..column + lanes].copy_from_slice(&lane_sums[..lanes]);
-        });
+        }
     }
 }

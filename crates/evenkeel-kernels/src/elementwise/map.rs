@@ -96,33 +96,39 @@ pub(crate) unsafe fn row<S: Simd, const N: usize>(
     let rest = length - full;
     let mut i = 0;
     while i < full {
-        let x = std::array::from_fn(|operand| {
-            let input = operands.inputs[operand];
-            // SAFETY: i + LANES <= length, and a number that does not advance can be read once.
-            unsafe {
-                if advances[operand] {
-                    simd.load(input.add(i))
-                } else {
-                    simd.splat(*input)
+        let x = std::array::from_fn(
+            #[inline(always)]
+            |operand| {
+                let input = operands.inputs[operand];
+                // SAFETY: i + LANES <= length, and a number that does not advance can be read once.
+                unsafe {
+                    if advances[operand] {
+                        simd.load(input.add(i))
+                    } else {
+                        simd.splat(*input)
+                    }
                 }
-            }
-        });
+            },
+        );
         // SAFETY: i + LANES <= length elements are writable. All inputs of these lanes were read above.
         unsafe { simd.store(function.apply(simd, x), operands.output.add(i)) };
         i += S::LANES;
     }
     if rest > 0 {
-        let x = std::array::from_fn(|operand| {
-            let input = operands.inputs[operand];
-            // SAFETY: as above, with the `rest` elements that are left.
-            unsafe {
-                if advances[operand] {
-                    simd.load_partial(input.add(i), rest)
-                } else {
-                    simd.splat(*input)
+        let x = std::array::from_fn(
+            #[inline(always)]
+            |operand| {
+                let input = operands.inputs[operand];
+                // SAFETY: as above, with the `rest` elements that are left.
+                unsafe {
+                    if advances[operand] {
+                        simd.load_partial(input.add(i), rest)
+                    } else {
+                        simd.splat(*input)
+                    }
                 }
-            }
-        });
+            },
+        );
         // SAFETY: `rest` elements are writable from i on.
         unsafe { simd.store_partial(function.apply(simd, x), operands.output.add(i), rest) };
     }
@@ -151,5 +157,39 @@ pub(crate) unsafe fn load_filled<S: Simd>(simd: S, p: *const f32, n: usize, fill
     unsafe {
         let present = simd.gt(simd.load_partial(ONES.as_ptr(), n), simd.zero());
         simd.select(present, simd.load_partial(p, n), simd.splat(filler))
+    }
+}
+
+/// The vectors that make a row: `(first element, lanes)`, whole ones and then what is left.
+///
+/// An iterator rather than a function that takes a closure: a closure that is not inlined loses the instruction set, and every
+/// operation of its body becomes a call.
+pub(crate) struct Vectors {
+    next: usize,
+    length: usize,
+    lanes: usize,
+}
+
+/// The vectors of `length` elements.
+#[inline(always)]
+pub(crate) fn vectors<S: Simd>(_: S, length: usize) -> Vectors {
+    Vectors {
+        next: 0,
+        length,
+        lanes: S::LANES,
+    }
+}
+
+impl Iterator for Vectors {
+    type Item = (usize, usize);
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<(usize, usize)> {
+        if self.next >= self.length {
+            return None;
+        }
+        let first = self.next;
+        self.next += self.lanes;
+        Some((first, self.lanes.min(self.length - first)))
     }
 }

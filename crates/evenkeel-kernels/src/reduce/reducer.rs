@@ -16,6 +16,9 @@ pub(super) trait Reducer: Copy + Send + Sync {
     /// Takes one number into each lane.
     fn step<S: Simd>(self, simd: S, partial: Self::Partial<S>, x: S::F32) -> Self::Partial<S>;
 
+    /// The partial results of two vectors, lane by lane.
+    fn merge<S: Simd>(self, simd: S, a: Self::Partial<S>, b: Self::Partial<S>) -> Self::Partial<S>;
+
     /// The partial results, one for each lane; the rest of the array is untouched.
     fn lanes<S: Simd>(self, simd: S, partial: Self::Partial<S>, lanes: &mut [f64; MAX_LANES]);
 
@@ -59,6 +62,10 @@ impl Reducer for Sum {
         [simd.add64(partial[0], low), simd.add64(partial[1], high)]
     }
     #[inline(always)]
+    fn merge<S: Simd>(self, simd: S, a: [S::F64; 2], b: [S::F64; 2]) -> [S::F64; 2] {
+        [simd.add64(a[0], b[0]), simd.add64(a[1], b[1])]
+    }
+    #[inline(always)]
     fn lanes<S: Simd>(self, simd: S, partial: [S::F64; 2], lanes: &mut [f64; MAX_LANES]) {
         write_lanes(simd, partial, lanes);
     }
@@ -94,6 +101,10 @@ impl Reducer for SumOfSquares {
             simd.fma64(low, low, partial[0]),
             simd.fma64(high, high, partial[1]),
         ]
+    }
+    #[inline(always)]
+    fn merge<S: Simd>(self, simd: S, a: [S::F64; 2], b: [S::F64; 2]) -> [S::F64; 2] {
+        [simd.add64(a[0], b[0]), simd.add64(a[1], b[1])]
     }
     #[inline(always)]
     fn lanes<S: Simd>(self, simd: S, partial: [S::F64; 2], lanes: &mut [f64; MAX_LANES]) {
@@ -137,6 +148,10 @@ impl<const LARGEST: bool> Reducer for Extremum<LARGEST> {
         };
         // A NaN in `partial` loses no comparison; one in `x` is taken explicitly.
         simd.select(simd.ge(x, x), simd.select(better, x, partial), x)
+    }
+    #[inline(always)]
+    fn merge<S: Simd>(self, simd: S, a: S::F32, b: S::F32) -> S::F32 {
+        self.step(simd, a, b)
     }
     #[inline(always)]
     fn lanes<S: Simd>(self, simd: S, partial: S::F32, lanes: &mut [f64; MAX_LANES]) {

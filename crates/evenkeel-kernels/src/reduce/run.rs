@@ -101,13 +101,14 @@ fn reduce_segment<S: Simd, R: Reducer>(simd: S, reducer: R, x: &[f32]) -> f64 {
         let x = unsafe { load_filled(simd, rest.as_ptr(), rest.len(), reducer.filler()) };
         partials[0] = reducer.step(simd, partials[0], x);
     }
-    let mut total = R::NOTHING;
-    for &partial in &partials[..chains] {
-        let mut lanes = [0.0; MAX_LANES];
-        reducer.lanes(simd, partial, &mut lanes);
-        total = reducer.combine(total, reduce_lanes(reducer, &mut lanes, S::LANES));
+    let mut all = partials[0];
+    if chains > 1 {
+        let low = reducer.merge(simd, partials[0], partials[1]);
+        all = reducer.merge(simd, low, reducer.merge(simd, partials[2], partials[3]));
     }
-    total
+    let mut lanes = [0.0; MAX_LANES];
+    reducer.lanes(simd, all, &mut lanes);
+    reduce_lanes(reducer, &mut lanes, S::LANES)
 }
 
 /// All lanes to one number, by halving.

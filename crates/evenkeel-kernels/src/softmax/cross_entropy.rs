@@ -4,7 +4,8 @@
 //! `s`, and the loss of a row is `-sum of q' * log_softmax(x)`. Nothing is saved for the backward pass: it exponentiates again,
 //! which costs less than the memory.
 
-use super::rows::{WideSum, count_rows, exponential, for_each_vector, partition, rows_per_task};
+use super::rows::{WideSum, count_rows, exponential, partition, rows_per_task};
+use crate::elementwise::map::vectors;
 use crate::error::{KernelError, Result, check_length};
 use crate::isa::{Simd, SimdOp, dispatch};
 use crate::parallel::{DisjointMut, for_each_task, piece};
@@ -229,7 +230,7 @@ fn distribution_loss<S: Simd>(simd: S, x: &[f32], q: &[f32], largest: f32, log_s
     let shift = simd.splat64(f64::from(largest));
     let log_sum = simd.splat64(log_sum);
     let mut sums = [simd.splat64(0.0); 2];
-    for_each_vector(simd, x.len(), |column, lanes| {
+    for (column, lanes) in vectors(simd, x.len()) {
         // SAFETY: column + lanes <= the length of x and of q. Lanes past the end have no weight.
         let (x, q) = unsafe {
             (
@@ -241,11 +242,15 @@ fn distribution_loss<S: Simd>(simd: S, x: &[f32], q: &[f32], largest: f32, log_s
         let weighted = simd.select(simd.gt(simd.abs(q), simd.zero()), x, simd.splat(largest));
         let weighted = simd.select(simd.ge(q, q), weighted, q);
         let (x, q) = (simd.widen(weighted), simd.widen(q));
-        sums = std::array::from_fn(|half| {
-            let cost = simd.sub64(log_sum, simd.sub64(x[half], shift));
-            simd.fma64(q[half], cost, sums[half])
-        });
-    });
+        let costs = [
+            simd.sub64(log_sum, simd.sub64(x[0], shift)),
+            simd.sub64(log_sum, simd.sub64(x[1], shift)),
+        ];
+        sums = [
+            simd.fma64(q[0], costs[0], sums[0]),
+            simd.fma64(q[1], costs[1], sums[1]),
+        ];
+    }
     simd.sum64(simd.add64(sums[0], sums[1]))
 }
 
@@ -253,12 +258,12 @@ fn distribution_loss<S: Simd>(simd: S, x: &[f32], q: &[f32], largest: f32, log_s
 #[inline(always)]
 fn mean_of_shifted<S: Simd>(simd: S, x: &[f32], largest: f32) -> f64 {
     let mut sum = WideSum::new(simd);
-    for_each_vector(simd, x.len(), |column, lanes| {
+    for (column, lanes) in vectors(simd, x.len()) {
         // SAFETY: column + lanes <= the length of x.
         sum.add(simd, unsafe {
             simd.load_partial(x.as_ptr().add(column), lanes)
         });
-    });
+    }
     sum.total(simd) / x.len() as f64 - f64::from(largest)
 }
 
@@ -289,19 +294,19 @@ impl<F: Fn(usize) -> f64> SimdOp for Backward<'_, F> {
             };
             let total = weights.map_or(1.0, |weights| {
                 let mut sum = WideSum::new(simd);
-                for_each_vector(simd, columns, |column, lanes| {
+                for (column, lanes) in vectors(simd, columns) {
                     // SAFETY: column + lanes <= columns, the length of the weights.
                     sum.add(simd, unsafe {
                         simd.load_partial(weights.as_ptr().add(column), lanes)
                     });
-                });
+                }
                 sum.total(simd)
             });
             let total = (1.0 - self.smoothing) * total + self.smoothing;
             let scale = simd.splat((factor * total / sum) as f32);
             let uniform = simd.splat((-factor * self.smoothing / columns as f64) as f32);
             let share = (-factor * (1.0 - self.smoothing)) as f32;
-            for_each_vector(simd, columns, |column, lanes| {
+            for (column, lanes) in vectors(simd, columns) {
                 let e = exponential(simd, x, shift, column, lanes);
                 let mut result = simd.fma(e, scale, uniform);
                 // SAFETY: column + lanes <= columns, the length of the weights and of dx.
@@ -312,7 +317,7 @@ impl<F: Fn(usize) -> f64> SimdOp for Backward<'_, F> {
                     }
                     simd.store_partial(result, dx.as_mut_ptr().add(column), lanes);
                 }
-            });
+            }
             if let Targets::Labels(labels) = self.targets {
                 // The difference is taken in f64: where the network is sure and right, it nearly cancels.
                 let label = labels[row] as usize;

@@ -1,7 +1,8 @@
 //! Softmax and its logarithm over the last axis.
 
-use super::rows::{WideSum, count_rows, exponential, for_each_vector, partition, rows_per_task};
+use super::rows::{WideSum, count_rows, exponential, partition, rows_per_task};
 use crate::activation::math;
+use crate::elementwise::map::vectors;
 use crate::error::{Result, check_length};
 use crate::isa::{Simd, SimdOp, dispatch};
 use crate::parallel::{DisjointMut, for_each_task, piece};
@@ -73,7 +74,7 @@ impl<const LOG: bool> SimdOp for Forward<'_, LOG> {
             let shift = simd.splat(largest);
             let log_sum = simd.splat(sum.ln() as f32);
             let scale = simd.splat((1.0 / sum) as f32);
-            for_each_vector(simd, self.columns, |column, lanes| {
+            for (column, lanes) in vectors(simd, self.columns) {
                 let result = if LOG {
                     // SAFETY: column + lanes <= columns, the length of x.
                     let x = unsafe { simd.load_partial(x.as_ptr().add(column), lanes) };
@@ -83,7 +84,7 @@ impl<const LOG: bool> SimdOp for Forward<'_, LOG> {
                 };
                 // SAFETY: column + lanes <= columns, the length of y.
                 unsafe { simd.store_partial(result, y.as_mut_ptr().add(column), lanes) };
-            });
+            }
         }
     }
 }
@@ -132,7 +133,7 @@ impl<const LOG: bool> SimdOp for Backward<'_, LOG> {
             .chunks_exact(columns)
             .zip(self.dy.chunks_exact(columns));
         for ((y, dy), dx) in rows.zip(self.dx.chunks_exact_mut(columns)) {
-            // SAFETY: `for_each_vector` keeps column + lanes <= columns, the length of y and dy.
+            // SAFETY: `vectors` keeps column + lanes <= columns, the length of y and dy.
             let load = |column: usize, lanes: usize| unsafe {
                 (
                     simd.load_partial(y.as_ptr().add(column), lanes),
@@ -140,16 +141,16 @@ impl<const LOG: bool> SimdOp for Backward<'_, LOG> {
                 )
             };
             let mut sum = WideSum::new(simd);
-            for_each_vector(simd, columns, |column, lanes| {
+            for (column, lanes) in vectors(simd, columns) {
                 let (y, dy) = load(column, lanes);
                 if LOG {
                     sum.add(simd, dy);
                 } else {
                     sum.add_product(simd, y, dy);
                 }
-            });
+            }
             let sum = simd.splat(sum.total(simd) as f32);
-            for_each_vector(simd, columns, |column, lanes| {
+            for (column, lanes) in vectors(simd, columns) {
                 let (y, dy) = load(column, lanes);
                 let result = if LOG {
                     simd.fnma(math::exp(simd, y), sum, dy)
@@ -158,7 +159,7 @@ impl<const LOG: bool> SimdOp for Backward<'_, LOG> {
                 };
                 // SAFETY: column + lanes <= columns, the length of dx.
                 unsafe { simd.store_partial(result, dx.as_mut_ptr().add(column), lanes) };
-            });
+            }
         }
     }
 }

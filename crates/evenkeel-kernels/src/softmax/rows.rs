@@ -1,7 +1,7 @@
 //! What all functions of a row of logits share.
 
 use crate::activation::math;
-use crate::elementwise::map::load_filled;
+use crate::elementwise::map::{load_filled, vectors};
 use crate::error::{KernelError, Result};
 use crate::isa::Simd;
 
@@ -20,27 +20,15 @@ pub(super) fn rows_per_task(columns: usize) -> usize {
     ((1 << 13) / columns).max(1)
 }
 
-/// Calls `body(column, lanes)` for each vector of a row.
-#[inline(always)]
-pub(super) fn for_each_vector<S: Simd>(_: S, columns: usize, mut body: impl FnMut(usize, usize)) {
-    let full = columns - columns % S::LANES;
-    for column in (0..full).step_by(S::LANES) {
-        body(column, S::LANES);
-    }
-    if full < columns {
-        body(full, columns - full);
-    }
-}
-
 /// The largest element. A NaN may be passed over: it comes back through the exponential.
 #[inline(always)]
 pub(super) fn maximum<S: Simd>(simd: S, row: &[f32]) -> f32 {
     let mut largest = simd.splat(f32::NEG_INFINITY);
-    for_each_vector(simd, row.len(), |column, lanes| {
+    for (column, lanes) in vectors(simd, row.len()) {
         // SAFETY: column + lanes <= the row's length.
         let x = unsafe { load_filled(simd, row.as_ptr().add(column), lanes, f32::NEG_INFINITY) };
         largest = simd.select(simd.gt(x, largest), x, largest);
-    });
+    }
     simd.max_lane(largest)
 }
 
@@ -61,7 +49,10 @@ impl<S: Simd> WideSum<S> {
     #[inline(always)]
     pub(super) fn add_product(&mut self, simd: S, a: S::F32, b: S::F32) {
         let (a, b) = (simd.widen(a), simd.widen(b));
-        self.0 = std::array::from_fn(|half| simd.fma64(a[half], b[half], self.0[half]));
+        self.0 = [
+            simd.fma64(a[0], b[0], self.0[0]),
+            simd.fma64(a[1], b[1], self.0[1]),
+        ];
     }
     #[inline(always)]
     pub(super) fn total(self, simd: S) -> f64 {
@@ -78,7 +69,7 @@ pub(super) fn exponential<S: Simd>(
     column: usize,
     lanes: usize,
 ) -> S::F32 {
-    // SAFETY: column + lanes <= the row's length, by `for_each_vector`.
+    // SAFETY: column + lanes <= the row's length, as `vectors` gives them.
     let x = unsafe { load_filled(simd, row.as_ptr().add(column), lanes, f32::NEG_INFINITY) };
     math::exp(simd, simd.sub(x, shift))
 }
@@ -89,8 +80,8 @@ pub(super) fn partition<S: Simd>(simd: S, row: &[f32]) -> (f32, f64) {
     let largest = maximum(simd, row);
     let shift = simd.splat(largest);
     let mut sum = WideSum::new(simd);
-    for_each_vector(simd, row.len(), |column, lanes| {
+    for (column, lanes) in vectors(simd, row.len()) {
         sum.add(simd, exponential(simd, row, shift, column, lanes));
-    });
+    }
     (largest, sum.total(simd))
 }
