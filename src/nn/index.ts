@@ -1,3 +1,4 @@
+export * from './binary';
 export { Identity, Sequential } from './containers';
 export * as init from './init';
 export {

@@ -1,0 +1,155 @@
+import { EvenkeelError } from '../../errors';
+import { type ActivationGradient, binarize, type Tensor, type WeightGradient } from '../../tensor';
+import { surrogateOf } from '../../tensor/operations/sign';
+import { scaledWeightStandardize } from '../../tensor/operations/standardize';
+import { checkNames, checkRange } from '../check';
+import { defaultWeight, type Initializer, ones, zeros } from '../init';
+import { Module } from '../module';
+import { Parameter } from '../parameter';
+
+/** Options of the surrogate gradient of a sign. */
+export interface SignOptions {
+  /** What the gradient of the sign is taken for. Default `'approxSign'`. */
+  readonly activationGradient?: ActivationGradient;
+  /** The bound of `steClip` (default 1), the β of `swishSign` (5) or the δ of `sigmoidMask` (3). */
+  readonly activationGradientParameter?: number;
+}
+
+/** Options that {@link BinaryConv2d} and {@link BinaryLinear} share. */
+export interface BinaryLayerOptions extends SignOptions {
+  /**
+   * How the input becomes signs: `'sign'` takes its sign, `'rsign'` that of the input plus a learned shift for each channel, and
+   * `'none'` expects ±1 (from {@link RSign}) and passes the gradient on unchanged. Default `'sign'`.
+   */
+  readonly activation?: 'sign' | 'rsign' | 'none';
+  /**
+   * Whether the latent weights are standardized before their sign is taken (Chen et al. 2021, "BNN − BN = ?"): half the signs of each
+   * filter are then +1, and a network trains without normalization. Default `false`: the scaled signs of XNOR-Net.
+   */
+  readonly standardize?: boolean;
+  /** Added to the standard deviation of an output's weights. Default 1e-5. */
+  readonly standardizationEpsilon?: number;
+  /** Whether each output gets a learned factor. Default: as `standardize`. */
+  readonly gain?: boolean;
+  /** How the gradient passes from the scaled sign to the latent weight. Default `'clip'`. */
+  readonly weightGradient?: WeightGradient;
+  /**
+   * Whether weights are binary. `false` is the first step of two-step training: the input's signs meet float weights (standardized,
+   * where that is on). {@link BinaryLayer.binaryWeights} changes it later; parameters stay the same. Default `true`.
+   */
+  readonly binaryWeights?: boolean;
+  /** First value of the latent weight. Default: even over `±1 / √fanIn`. */
+  readonly weightInitializer?: Initializer;
+}
+
+const names: readonly (keyof BinaryLayerOptions)[] = [
+  'activation',
+  'activationGradient',
+  'activationGradientParameter',
+  'standardize',
+  'standardizationEpsilon',
+  'gain',
+  'weightGradient',
+  'binaryWeights',
+  'weightInitializer',
+];
+
+/** What binary layers share: a latent weight, its signs, and the signs of the input. */
+export abstract class BinaryLayer extends Module {
+  /** The latent weight, in float: what is trained. */
+  readonly weight: Parameter;
+  /** Learned factor of each output, first 1, without weight decay. */
+  readonly gain: Parameter | undefined;
+  /** Learned shift of each input channel, first 0, without weight decay; with activation `'rsign'`. */
+  readonly shift: Parameter | undefined;
+  /** How the input becomes signs. */
+  readonly activation: 'sign' | 'rsign' | 'none';
+  /** What stands in for the gradient of the input's sign. */
+  readonly activationGradient: ActivationGradient;
+  /** The parameter of that, where it is not the default. */
+  readonly activationGradientParameter: number | undefined;
+  /** Whether the latent weight is standardized. */
+  readonly standardize: boolean;
+  /** Added to the standard deviation of an output's weights. */
+  readonly standardizationEpsilon: number;
+  /** How the gradient passes to the latent weight. */
+  readonly weightGradient: WeightGradient;
+  /** Whether weights are binary; `false` in the first step of two-step training. */
+  binaryWeights: boolean;
+
+  protected constructor(
+    owner: string,
+    shape: readonly number[],
+    options: BinaryLayerOptions,
+    ownNames: readonly string[],
+  ) {
+    super();
+    checkNames(owner, options, [...ownNames, ...names]);
+    const { activation = 'sign', standardize = false, gain = standardize } = options;
+    if (!['sign', 'rsign', 'none'].includes(activation)) {
+      throw new EvenkeelError(
+        'INVALID_ARGUMENT',
+        `${owner}: activation is '${String(activation)}'; give 'sign', 'rsign' or 'none'`,
+      );
+    }
+    if (activation === 'none' && options.activationGradient !== undefined) {
+      throw new EvenkeelError(
+        'INVALID_ARGUMENT',
+        `${owner}: with activation 'none' no sign is taken, so activationGradient has no meaning; give it to RSign`,
+      );
+    }
+    surrogateOf(owner, options);
+    this.weight = new Parameter((options.weightInitializer ?? defaultWeight)(shape));
+    this.gain = gain ? new Parameter(ones([shape.at(-1)!]), { decay: false }) : undefined;
+    this.shift = activation === 'rsign' ? new Parameter(zeros([shape.at(-2)!]), { decay: false }) : undefined;
+    this.activation = activation;
+    this.activationGradient = activation === 'none' ? 'identity' : (options.activationGradient ?? 'approxSign');
+    this.activationGradientParameter = options.activationGradientParameter;
+    this.standardize = standardize;
+    this.standardizationEpsilon = checkRange(
+      owner,
+      'standardizationEpsilon',
+      options.standardizationEpsilon ?? 1e-5,
+      0,
+      Number.MAX_VALUE,
+    );
+    this.weightGradient = options.weightGradient ?? 'clip';
+    this.binaryWeights = options.binaryWeights ?? true;
+  }
+
+  /** The options of the binary operations, and the latent weight whose signs they take. */
+  protected binaryArguments() {
+    const { shift, gain, activationGradient, activationGradientParameter, weightGradient } = this;
+    const weight = this.standardize
+      ? scaledWeightStandardize(this.weight, { epsilon: this.standardizationEpsilon })
+      : this.weight;
+    return { weight, options: { shift, gain, activationGradient, activationGradientParameter, weightGradient } };
+  }
+
+  /** The signs of the input in float, and the float weight that they meet in the first step of two-step training. */
+  protected floatArguments(input: Tensor): { readonly signs: Tensor; readonly weight: Tensor } {
+    const signs = this.activation === 'none' ? input : binarize(input, this);
+    if (this.standardize) {
+      const { gain, standardizationEpsilon: epsilon } = this;
+      return { signs, weight: scaledWeightStandardize(this.weight, { gain, epsilon }) };
+    }
+    return { signs, weight: this.gain === undefined ? this.weight : this.weight.mul(this.gain) };
+  }
+
+  /** Those of {@link Module.multiplyAdds} that are of signs by signs. */
+  binaryMultiplyAdds(input: Tensor, output: Tensor): number {
+    return this.binaryWeights ? this.multiplyAdds(input, output) : 0;
+  }
+
+  /** What {@link Module.describe} says of a binary layer, where it is not the default. */
+  protected describeBinary(): Readonly<Record<string, string | boolean | undefined>> {
+    return {
+      activation: this.activation === 'sign' ? undefined : this.activation,
+      activationGradient:
+        this.activation === 'none' || this.activationGradient === 'approxSign' ? undefined : this.activationGradient,
+      standardize: this.standardize || undefined,
+      gain: (this.gain !== undefined) === this.standardize ? undefined : this.gain !== undefined,
+      binaryWeights: this.binaryWeights ? undefined : false,
+    };
+  }
+}
