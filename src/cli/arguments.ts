@@ -40,7 +40,8 @@ export type OptionValues<Table extends OptionTable> = { [Name in keyof Table]?: 
 /**
  * Parses a command line.
  *
- * @param positionals how many arguments without dashes are wanted, and what they are called.
+ * @param positionals how many arguments without dashes are wanted, and what they are called; a last name that ends in `...` takes
+ * one or more.
  * @throws UsageError naming what is wrong, with the nearest option for a misspelt one.
  */
 export function parseOptions<Table extends OptionTable>(
@@ -84,7 +85,8 @@ export function parseOptions<Table extends OptionTable>(
       }
     }
   }
-  if (found.length > positionals.length) {
+  const repeats = positionals.at(-1)?.endsWith('...') === true;
+  if (found.length > positionals.length && !repeats) {
     const extra = found.slice(positionals.length).join(' ');
     throw new UsageError(
       positionals.length === 0

@@ -1,0 +1,70 @@
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { main } from '../../src/cli/main';
+import { groupRuns, readRuns } from '../../src/experiments/compare-runs';
+import { comparisonChart } from '../../src/experiments/comparison-chart';
+
+let folder: string;
+
+async function makeRun(
+  name: string,
+  norm: string,
+  batchSize: number,
+  seed: number,
+  accuracies: number[],
+): Promise<string> {
+  const path = join(folder, name);
+  await mkdir(path);
+  const config = { model: 'resnet20', norm, batchSize, learningRate: 0.1, seed };
+  await writeFile(join(path, 'config.json'), JSON.stringify(config));
+  const header =
+    'epoch,step,learning_rate,train_loss,train_top1,train_top5,validation_loss,validation_top1,validation_top5,images_per_second,seconds';
+  const rows = accuracies.map((accuracy, index) => `${index + 1},${10 * (index + 1)},0.1,1,0.5,,1,${accuracy},,1000,1`);
+  await writeFile(join(path, 'metrics.csv'), `${[header, ...rows].join('\n')}\n`);
+  return path;
+}
+
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'evenkeel-compare-'));
+});
+
+afterEach(() => rm(folder, { recursive: true }));
+
+it('puts seeds together, with their mean and sample deviation', async () => {
+  const paths = [
+    await makeRun('a', 'frn', 4, 1, [0.3, 0.6]),
+    await makeRun('b', 'frn', 4, 2, [0.8, 0.7]),
+    await makeRun('c', 'batch', 4, 1, [0.2, 0.5]),
+    await makeRun('d', 'batch', 128, 1, [0.2, 0.9]),
+  ];
+  const groups = groupRuns(await readRuns(paths));
+  expect(groups.map(({ norm, batchSize, runs }) => [norm, batchSize, runs.length])).toEqual([
+    ['batch', 128, 1],
+    ['frn', 4, 2],
+    ['batch', 4, 1],
+  ]);
+  expect(groups[1]?.mean).toBeCloseTo(0.65, 12);
+  expect(groups[1]?.deviation).toBeCloseTo(Math.sqrt(0.005), 12);
+  expect(groups[1]?.runs[1]?.bestTop1).toBe(0.8);
+  const picture = comparisonChart(groups, 'a < b');
+  expect(picture.match(/<polyline/g)).toHaveLength(3);
+  expect(picture).toContain('a &lt; b');
+  expect(picture).toContain('frn 65.0 %');
+});
+
+it('says which directory is no run and which has no epoch yet', async () => {
+  await expect(readRuns([join(folder, 'none')])).rejects.toMatchObject({ code: 'FILE_NOT_FOUND' });
+  await expect(readRuns([await makeRun('new', 'frn', 4, 1, [])])).rejects.toMatchObject({ code: 'CORRUPT_FILE' });
+});
+
+it('is a command: a table, a picture, and an error without runs', async () => {
+  let out = '';
+  const console = { out: { write: (text: string) => (out += text) }, error: { write: () => true } };
+  const run = await makeRun('a', 'frn', 4, 1, [0.3, 0.6]);
+  const svg = join(folder, 'picture.svg');
+  expect(await main(['compare', run, '--svg', svg], console)).toBe(0);
+  expect(out).toContain('60.00');
+  expect(out).toContain(svg);
+  expect(await main(['compare'], console)).toBe(2);
+});

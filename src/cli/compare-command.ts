@@ -1,0 +1,58 @@
+import { groupRuns, readRuns } from '../experiments/compare-runs';
+import { comparisonChart } from '../experiments/comparison-chart';
+import { replaceFile } from '../serialization/replace-file';
+import { formatInteger, formatTable } from '../training/format';
+import { describeOptions, type OptionTable, parseOptions } from './arguments';
+import type { Command, Console, ExitCode } from './command';
+
+const OPTIONS = {
+  svg: { kind: 'text', placeholder: 'FILE', help: 'Write the curves of validation accuracy as an SVG picture.' },
+  title: { kind: 'text', placeholder: 'TEXT', help: 'Title of the picture. Default: Validation accuracy.' },
+  json: { kind: 'flag', help: 'One JSON object on standard output.' },
+} as const satisfies OptionTable;
+
+/** `evenkeel compare`: several runs side by side. */
+export const compareCommand: Command = {
+  name: 'compare',
+  summary: 'compare runs: a table and a picture',
+  help: () => `evenkeel compare RUN...: compares the accuracy and the speed of training runs
+
+Runs that differ in their seed only share a row: the mean of their final validation accuracies, plus or minus one standard
+deviation.
+
+Examples
+  evenkeel compare runs/cifar10-*
+  evenkeel compare runs/* --svg accuracy.svg --title "ResNet-20 on CIFAR-10"
+
+Options
+${describeOptions(OPTIONS)}
+`,
+  run,
+};
+
+async function run(args: readonly string[], console: Console): Promise<ExitCode> {
+  const { values, positionals } = parseOptions(args, OPTIONS, ['RUN...']);
+  const groups = groupRuns(await readRuns(positionals));
+  if (values.svg !== undefined) {
+    await replaceFile(values.svg, [comparisonChart(groups, values.title ?? 'Validation accuracy')]);
+  }
+  if (values.json) {
+    console.out.write(`${JSON.stringify({ groups })}\n`);
+    return 0;
+  }
+  const percent = (value: number): string => (100 * value).toFixed(2);
+  const rows = groups.map((group) => [
+    group.norm,
+    String(group.batchSize),
+    String(group.learningRate),
+    String(group.runs.length),
+    group.runs.length > 1 ? `${percent(group.mean)} ± ${percent(group.deviation)}` : percent(group.mean),
+    percent(Math.max(...group.runs.map((run) => run.bestTop1))),
+    formatInteger(Math.round(group.imagesPerSecond)),
+  ]);
+  console.out.write(
+    `${formatTable([['norm', 'batch', 'learning rate', 'runs', 'final %', 'best %', 'images/s'], ...rows])}\n`,
+  );
+  if (values.svg !== undefined) console.out.write(`\nWritten: ${values.svg}\n`);
+  return 0;
+}
