@@ -9,6 +9,8 @@ const demonstration = ['train', '--data', 'digits', '--model', 'resnet-tiny', '-
 
 program(() => {
   ensureBuilt();
+  // Ctrl-C reaches the child, too, which saves its run and ends; this process only waits for it.
+  process.on('SIGINT', () => undefined);
   const args = process.argv.length > 2 ? process.argv.slice(2) : demonstration;
   const { status } = spawnSync(process.execPath, [join(root, 'bin', 'evenkeel.js'), ...args], { stdio: 'inherit' });
   process.exitCode = status ?? 1;

@@ -5,3 +5,4 @@ export * as models from './models';
 export * as nn from './nn';
 export * as optim from './optim';
 export * from './tensor';
+export * from './training';

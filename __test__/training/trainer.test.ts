@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import * as nn from '../../src/nn';
-import { manualSeed, memory, synchronize } from '../../src/tensor';
+import { manualSeed } from '../../src/tensor';
 import type { StepReport } from '../../src/training';
 import { smallLoaders, smallNetwork, smallTrainer, temporaryFolder } from './support';
 
@@ -149,44 +149,6 @@ describe('a NaN or an infinity stops the run and names where it came from', () =
     expect(error.message).toMatch(/layer \d \((Conv2d|BatchNorm|Linear)\)/);
     expect(error.message).toMatch(/lower learning rate/);
   });
-});
-
-test('1,000 steps leave memory flat', async () => {
-  const trainer = smallTrainer();
-  const { training } = smallLoaders();
-  const live: number[] = [];
-  const resident: number[] = [];
-  await trainer.fit(training, {
-    epochs: 1000,
-    maxSteps: 1000,
-    callbacks: [
-      {
-        onStep({ step, batch }) {
-          // The same batch of each epoch, so that the same batches are in flight.
-          if (batch === 4) {
-            live.push(memory().liveBytes);
-          }
-          if (step === 200 || step === 1000) {
-            resident.push(process.memoryUsage().rss);
-          }
-        },
-      },
-    ],
-  });
-  expect(live.length).toBeGreaterThan(100);
-  expect(new Set(live.slice(1)).size).toBe(1);
-  const [early = 0, late = 0] = resident;
-  expect(late - early).toBeLessThan(24 * 2 ** 20);
-});
-
-test('nothing of a run stays alive but the weights and the optimizer', async () => {
-  const trainer = smallTrainer();
-  const before = memory();
-  const { training, validation } = smallLoaders();
-  await trainer.fit(training, { epochs: 2, validation });
-  await synchronize();
-  expect(memory().liveTensors).toBe(before.liveTensors);
-  expect(memory().liveBytes).toBe(before.liveBytes);
 });
 
 test('a 10 ms timer keeps firing while a network trains', async () => {
