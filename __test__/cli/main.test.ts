@@ -180,7 +180,7 @@ describe('train, eval, predict, inspect', () => {
     expect((await quick('parts', '--max-steps', '5')).out).toContain('--resume');
     const other = await quick('parts', '--resume', '--lr', '0.3');
     expect(other.code).toBe(2);
-    expect(other.error).toMatch(/learningRate was 0.1, now 0.3/);
+    expect(other.error).toMatch(/learningRate was 0.05, now 0.3/);
     expect((await quick('parts', '--resume')).code).toBe(0);
     expect(await weights('parts')).toEqual(await weights('whole'));
   });

@@ -4,6 +4,7 @@ import {
   formatNumber,
   formatPercent,
   formatScaled,
+  formatSeconds,
   formatTable,
 } from '../../src/training/format';
 import { listenForSignals } from '../../src/training/interruption';
@@ -58,6 +59,7 @@ test('a terminal gets a bar that is not redrawn too often; a file gets whole lin
 
 test('formats', () => {
   expect([7, 185, 7384, NaN, -1].map(formatDuration)).toEqual(['0:07', '3:05', '2:03:04', '-:--', '0:00']);
+  expect([0.04, 4.2, 59.96, 60].map(formatSeconds)).toEqual(['0.0 s', '4.2 s', '1:00', '1:00']);
   expect([0, 999, 1000, 1234567].map(formatInteger)).toEqual(['0', '999', '1,000', '1,234,567']);
   expect([12, 999, 1230, 40_600_000, 1.2e9].map(formatScaled)).toEqual(['12', '999', '1.23 k', '40.6 M', '1.20 G']);
   expect([0.975, undefined, NaN].map(formatPercent)).toEqual(['97.50 %', '-', '-']);

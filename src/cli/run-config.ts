@@ -47,10 +47,11 @@ export interface RunConfig {
 const DATA_DEFAULTS: Readonly<Record<DataName, Partial<RunConfig>>> = {
   digits: {
     model: 'resnet-tiny',
+    width: 32,
     norm: 'frn',
     batchSize: 16,
     epochs: 30,
-    learningRate: 0.1,
+    learningRate: 0.05,
     weightDecay: 2e-3,
     labelSmoothing: 0.1,
   },
@@ -151,19 +152,20 @@ export function configFromOptions(values: OptionValues<typeof CONFIG_OPTIONS>): 
   }
   const data = (values.data ?? 'digits') as DataName;
   const optimizer = (values.optimizer ?? DEFAULTS.optimizer) as RunConfig['optimizer'];
-  const forData = DATA_DEFAULTS[data];
+  const { width, ...forData } = DATA_DEFAULTS[data];
+  const defaultWidth = (values.model ?? forData.model) === forData.model ? width : undefined;
   const forOptimizer = OPTIMIZER_DEFAULTS[optimizer];
   const normOptions = parseNormOptions(values['norm-option'] ?? []);
   const augment = values.augment ?? (values['no-augment'] ? false : undefined);
   return {
+    data,
     ...DEFAULTS,
     // The defaults of a data set are tuned for SGD; other optimizers keep their own.
     ...(optimizer === 'sgd' ? { ...forOptimizer, ...forData } : { ...forData, ...forOptimizer }),
-    data,
     optimizer,
     ...given({
       model: values.model,
-      width: values.width,
+      width: values.width ?? defaultWidth,
       norm: values.norm,
       normOptions,
       batchSize: values['batch-size'],

@@ -4,7 +4,7 @@ import { EvenkeelError } from '../errors';
 import { readSafetensorsHeader } from '../serialization/safetensors';
 import { setThreads } from '../tensor';
 import { parseInfo } from '../training/checkpoint';
-import { formatInteger, formatNumber, formatPercent, formatTable } from '../training/format';
+import { formatInteger, formatNumber, formatPercent, formatSeconds, formatTable } from '../training/format';
 import { showProgress } from '../training/progress-callback';
 import { RunDirectory } from '../training/run-directory';
 import type { FitResult, TrainingCallback } from '../training/types';
@@ -205,5 +205,5 @@ function describeResult({ reason, epochs, steps, history, best, files }: FitResu
   const hint =
     reason === 'interrupted' || reason === 'maximum steps' ? 'Go on with the same command and --resume.\n' : '';
   const table = rows.length > 1 ? `${formatTable(rows)}\n\n` : '';
-  return `${table}${reason} after ${epochs} epochs, ${formatInteger(steps)} steps, ${seconds.toFixed(1)} s\n${hint}\nWritten:\n${files.map((file) => `  ${file}`).join('\n')}`;
+  return `${table}${reason} after ${epochs} ${epochs === 1 ? 'epoch' : 'epochs'}, ${formatInteger(steps)} steps, ${formatSeconds(seconds)}\n${hint}\nWritten:\n${files.map((file) => `  ${file}`).join('\n')}`;
 }

@@ -12,6 +12,11 @@ export function formatDuration(seconds: number): string {
   return hours > 0 ? `${hours}:${twoDigits(minutes)}:${twoDigits(whole % 60)}` : `${minutes}:${twoDigits(whole % 60)}`;
 }
 
+/** How long something took: `4.2 s` below a minute, then as {@link formatDuration}. */
+export function formatSeconds(seconds: number): string {
+  return seconds < 59.95 ? `${seconds.toFixed(1)} s` : formatDuration(seconds);
+}
+
 /** Thousands separated by commas: `1,234,567`. */
 export function formatInteger(value: number): string {
   return Math.round(value)

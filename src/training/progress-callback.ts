@@ -1,4 +1,4 @@
-import { formatDuration, formatInteger, formatNumber, formatPercent } from './format';
+import { formatInteger, formatNumber, formatPercent, formatSeconds } from './format';
 import { ProgressBar, type ProgressStream } from './progress';
 import type { EpochRow } from './run-directory';
 import type { TrainingCallback } from './types';
@@ -69,6 +69,6 @@ export function describeEpoch(row: EpochRow, epochs: number): string {
   return (
     `epoch ${String(row.epoch).padStart(width)}/${epochs}  ` +
     `train loss ${formatNumber(row.trainLoss).padEnd(7)} accuracy ${formatPercent(row.trainTop1).padStart(8)}${validation}  ` +
-    `${formatInteger(row.imagesPerSecond).padStart(6)} images/s  ${formatDuration(row.seconds)}`
+    `${formatInteger(row.imagesPerSecond).padStart(6)} images/s  ${formatSeconds(row.seconds)}`
   );
 }

@@ -1,4 +1,4 @@
-import { formatDuration, formatInteger, formatNumber, formatPercent } from '../format';
+import { formatInteger, formatNumber, formatPercent, formatSeconds } from '../format';
 import type { Mistake } from '../metrics';
 import type { EpochRow } from '../run-directory';
 import { type Chart, renderChart } from './chart';
@@ -69,7 +69,7 @@ ${curves(content)}
 ${classes(content)}
 ${mistakes(content)}
 <h2>Configuration and model</h2>
-<div class="grid2">${configuration(content)}${layers(content)}</div>
+<div class="grid2 wide">${configuration(content)}${layers(content)}</div>
 ${epochTable(content.epochs)}
 <footer>${escapeHtml(content.footer)}</footer>
 </main>
@@ -123,7 +123,7 @@ function tiles({ epochs }: ReportContent): string {
     ],
     ['Steps', formatInteger(last.step), `${last.epoch} ${last.epoch === 1 ? 'epoch' : 'epochs'}`],
     ['Speed', formatInteger(speed), 'images/s, median'],
-    ['Time', formatDuration(seconds), 'validation included'],
+    ['Time', formatSeconds(seconds), 'validation included'],
   ];
   const tile = ([label, value, note]: [string, string, string], index: number) =>
     `<div class="card tile${index === 0 ? ' first' : ''}"><span>${label}</span><strong>${escapeHtml(value)}</strong><small>${escapeHtml(note)}</small></div>`;
@@ -259,7 +259,7 @@ function epochTable(epochs: readonly EpochRow[]): string {
     ['Validation loss', (row) => formatNumber(row.validationLoss)],
     ['Validation accuracy', (row) => formatPercent(row.validationTop1)],
     ['Images/s', (row) => formatInteger(row.imagesPerSecond)],
-    ['Time', (row) => formatDuration(row.seconds)],
+    ['Time', (row) => formatSeconds(row.seconds)],
   ];
   const heading = columns.map(([name]) => `<th class="number">${name}</th>`).join('');
   const body = epochs.map(

@@ -31,6 +31,9 @@ header p { margin: 0; color: var(--soft); flex-basis: 100%; }
 .tile.first strong { color: var(--train); }
 .grid2 { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(460px, 100%), 1fr)); gap: 18px; align-items: start; }
 .stack { display: grid; gap: 18px; }
+.grid2.wide { grid-template-columns: minmax(0, 2fr) minmax(0, 3fr); } .wide table { font-size: 12.5px; }
+.wide td, .wide th { padding-left: 6px; padding-right: 6px; }
+@media (max-width: 860px) { .grid2.wide { grid-template-columns: minmax(0, 1fr); } }
 figcaption { display: flex; justify-content: space-between; gap: 12px; margin-bottom: 8px; }
 .legend { display: flex; gap: 14px; color: var(--soft); font-size: 13px; } .key { display: flex; align-items: center; gap: 6px; }
 .swatch { width: 14px; height: 3px; border-radius: 2px; background: currentColor; }
