@@ -6,3 +6,4 @@ export * as nn from './nn';
 export * as optim from './optim';
 export * from './tensor';
 export * from './training';
+export * from './training';

@@ -1,0 +1,25 @@
+import { execFileSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { nn } from '../../src';
+
+const root = join(__dirname, '..', '..');
+const readme = readFileSync(join(root, 'README.md'), 'utf8');
+
+it('shows the example that is in the examples folder', () => {
+  const [, code] = /```ts\n([^]*?)```/.exec(readme) ?? [];
+  expect(code).toBe(readFileSync(join(root, 'examples', 'digits.ts'), 'utf8'));
+});
+
+it('has an example that learns to read digits', () => {
+  // The examples import `evenkeel` as a user does, so this runs the built package.
+  const output = execFileSync(process.execPath, ['-r', 'ts-node/register/transpile-only', 'examples/digits.ts'], {
+    cwd: root,
+    encoding: 'utf8',
+  });
+  expect(Number(/([\d.]+) % of the test digits/.exec(output)?.[1])).toBeGreaterThan(93);
+}, 120_000);
+
+it('lists every normalization method', () => {
+  for (const name of Object.keys(nn.normalizations)) expect(readme).toContain(`| \`${name}\` |`);
+});
