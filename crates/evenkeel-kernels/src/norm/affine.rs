@@ -93,10 +93,12 @@ pub(super) unsafe fn load_parameters<S: Simd, const N: usize>(
     column: usize,
 ) -> [S::F32; N] {
     debug_assert!(parameters.len() >= N * padded && column + S::LANES <= padded);
-    // SAFETY: the caller's promise.
-    std::array::from_fn(|index| unsafe {
-        simd.load(parameters.as_ptr().add(index * padded + column))
-    })
+    let mut loaded = [simd.zero(); N];
+    for (index, vector) in loaded.iter_mut().enumerate() {
+        // SAFETY: the caller's promise.
+        *vector = unsafe { simd.load(parameters.as_ptr().add(index * padded + column)) };
+    }
+    loaded
 }
 
 /// `y = activation(normalized x * gamma + beta + residual)`.

@@ -11,9 +11,9 @@
 //! # How they are built
 //!
 //! Activations are `[batch, positions, channels]` (NHWC with height and width as one axis), so that a vector holds
-//! neighbouring channels. The methods with statistics over positions share one engine: [`columns`] sums and maps columns of
-//! rows, [`slab`] cuts the work into pieces by shape, measures every piece, merges the measurements in order and maps the
-//! output while the sample is still in cache. Statistics over channels go row by row ([`rows`]).
+//! neighbouring channels. The methods with statistics over positions share one engine: `columns` sums and maps columns of
+//! rows, `slab` cuts the work into pieces by shape, measures every piece, merges the measurements in order and maps the
+//! output while the sample is still in cache. Statistics over channels go row by row (`rows`).
 //!
 //! # Numerics
 //!

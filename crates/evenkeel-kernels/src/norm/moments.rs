@@ -173,7 +173,7 @@ pub(super) fn merge_channels(mean: &[f64], deviations: &[f64], count: usize) -> 
 }
 
 /// What a forward pass keeps of the mean and variance of one unit (a channel, a sample's group, a row).
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Saved {
     /// The mean, rounded to f32.
     pub mean: f32,

@@ -22,6 +22,7 @@ pub(super) fn for_each_vector<S: Simd>(_: S, channels: usize, mut body: impl FnM
 }
 
 /// A row's statistics in every lane.
+#[derive(Clone, Copy)]
 pub(super) struct Row<S: Simd> {
     center: S::F32,
     pub inverse: S::F32,
@@ -49,65 +50,85 @@ impl<S: Simd> Row<S> {
     }
 }
 
-/// Mean (0 unless `CENTRED`) and inverse deviation of a row.
+/// Mean (0 unless `CENTRED`) and inverse deviation of each of `R` neighbouring rows. Rows are independent: several at once only
+/// keep the processor busy while their sums run through the lanes.
 #[inline(always)]
-pub(super) fn row_statistics<S: Simd, const CENTRED: bool>(
+pub(super) fn row_statistics<S: Simd, const CENTRED: bool, const R: usize>(
     simd: S,
     x: &[f32],
+    channels: usize,
     epsilon: f32,
-) -> Saved {
-    let count = x.len() as f64;
-    let mut shift = 0.0;
+) -> [Saved; R] {
+    assert_eq!(x.len(), R * channels);
+    let count = channels as f64;
+    let mut shift = [0.0; R];
     if CENTRED {
-        let mut sum = simd.zero();
+        let mut sums = [simd.zero(); R];
         for_each_vector(
             simd,
-            x.len(),
+            channels,
             #[inline(always)]
             |column, lanes| {
-                // SAFETY: `column + lanes <= x.len()`.
-                sum = simd.add(sum, unsafe { load(simd, x.as_ptr().add(column), lanes) });
+                for row in 0..R {
+                    // SAFETY: `column + lanes <= channels`, in one of R rows.
+                    let x = unsafe { load(simd, x.as_ptr().add(row * channels + column), lanes) };
+                    sums[row] = simd.add(sums[row], x);
+                }
             },
         );
-        shift = simd.sum(sum) / x.len() as f32;
+        for row in 0..R {
+            shift[row] = simd.sum(sums[row]) / channels as f32;
+        }
     }
     // Deviations from the rounded mean: their own mean is what the rounding lost.
-    let (mut first, mut second) = (simd.zero(), simd.zero());
-    let center = simd.splat(shift);
+    let mut first = [simd.zero(); R];
+    let mut second = [simd.zero(); R];
     for_each_vector(
         simd,
-        x.len(),
+        channels,
         #[inline(always)]
         |column, lanes| {
-            // SAFETY: `column + lanes <= x.len()`; lanes past the end are read from ones as zeros.
-            let d = unsafe {
-                let x = load(simd, x.as_ptr().add(column), lanes);
-                if !CENTRED {
-                    x
-                } else if lanes == S::LANES {
-                    simd.sub(x, center)
-                } else {
-                    let inside = load(simd, [1.0f32; MAX_LANES].as_ptr(), lanes);
-                    simd.mul(simd.sub(x, center), inside)
+            for row in 0..R {
+                // SAFETY: `column + lanes <= channels`, in one of R rows, and at most as many as there are ones.
+                let d = unsafe {
+                    let x = load(simd, x.as_ptr().add(row * channels + column), lanes);
+                    if !CENTRED {
+                        x
+                    } else if lanes == S::LANES {
+                        simd.sub(x, simd.splat(shift[row]))
+                    } else {
+                        // Lanes past the end must not count.
+                        let inside = load(simd, [1.0f32; MAX_LANES].as_ptr(), lanes);
+                        simd.mul(simd.sub(x, simd.splat(shift[row])), inside)
+                    }
+                };
+                if CENTRED {
+                    first[row] = simd.add(first[row], d);
                 }
-            };
-            if CENTRED {
-                first = simd.add(first, d);
+                second[row] = simd.fma(d, d, second[row]);
             }
-            second = simd.fma(d, d, second);
         },
     );
-    let first = if CENTRED { simd.sum(first) as f64 } else { 0.0 };
-    let second = simd.sum(second) as f64;
-    let mut mean = shift as f64 + first / count;
-    let mut squares = second - first * first / count;
-    if squares < 0.0 {
-        squares = 0.0;
+    // A loop, not `map`: what the library does not inline is compiled without the instruction set.
+    let mut units = [Saved::default(); R];
+    for row in 0..R {
+        let first = if CENTRED {
+            simd.sum(first[row]) as f64
+        } else {
+            0.0
+        };
+        let second = simd.sum(second[row]) as f64;
+        let mut mean = shift[row] as f64 + first / count;
+        let mut squares = second - first * first / count;
+        if squares < 0.0 {
+            squares = 0.0;
+        }
+        if unreliable(&[squares], channels, epsilon) || !mean.is_finite() {
+            (mean, squares) = row_in_f64(&x[row * channels..][..channels], CENTRED);
+        }
+        units[row] = Saved::new(mean, squares / count, epsilon);
     }
-    if unreliable(&[squares], x.len(), epsilon) || !mean.is_finite() {
-        (mean, squares) = row_in_f64(x, CENTRED);
-    }
-    Saved::new(mean, squares / count, epsilon)
+    units
 }
 
 /// The slow way, for values whose squares do not fit in f32.

@@ -15,6 +15,10 @@ use crate::parallel::{DisjointMut, for_each_task, piece};
 const PIECE_ELEMENTS: usize = 1 << 15;
 /// Rows whose gradients of gamma and beta are summed in f32 before they are added to f64.
 const FLUSH_ROWS: usize = 32;
+/// Rows that a forward pass takes at once, where they are short: a long row keeps the processor busy by itself.
+const BLOCK: usize = 4;
+/// Channels of the longest row that counts as short.
+const BLOCK_CHANNELS: usize = 128;
 
 /// What both passes read, with lengths that the caller has checked.
 #[derive(Clone, Copy)]
@@ -123,38 +127,66 @@ impl<A: ActivationFunction, const CENTRED: bool> SimdOp for Forward<'_, '_, A, C
     type Output = ();
 
     #[inline(always)]
-    fn call<S: Simd>(self, simd: S) {
+    fn call<S: Simd>(mut self, simd: S) {
         let channels = self.channels;
         let padded = channels.next_multiple_of(MAX_LANES);
         assert_eq!(self.x.len(), self.y.len());
         assert!(self.parameters.len() == 2 * padded);
-        let rows = self.x.chunks_exact(channels);
-        for (index, (x, y)) in rows.zip(self.y.chunks_exact_mut(channels)).enumerate() {
-            let unit = row_statistics::<S, CENTRED>(simd, x, self.epsilon);
+        let rows = self.x.len() / channels;
+        let blocks = if channels <= BLOCK_CHANNELS {
+            rows - rows % BLOCK
+        } else {
+            0
+        };
+        for row in (0..blocks).step_by(BLOCK) {
+            self.block::<S, BLOCK>(simd, row);
+        }
+        for row in blocks..rows {
+            self.block::<S, 1>(simd, row);
+        }
+    }
+}
+
+impl<A: ActivationFunction, const CENTRED: bool> Forward<'_, '_, A, CENTRED> {
+    /// Normalizes `R` rows from `first`.
+    #[inline(always)]
+    fn block<S: Simd, const R: usize>(&mut self, simd: S, first: usize) {
+        let channels = self.channels;
+        let padded = channels.next_multiple_of(MAX_LANES);
+        let elements = first * channels..(first + R) * channels;
+        let (x, y) = (&self.x[elements.clone()], &mut self.y[elements]);
+        let units = row_statistics::<S, CENTRED, R>(simd, x, channels, self.epsilon);
+        for (index, unit) in units.into_iter().enumerate() {
             if CENTRED {
-                self.saved[0][index] = unit.mean;
-                self.saved[1][index] = unit.mean_rest;
-                self.saved[2][index] = unit.inverse_deviation;
+                self.saved[0][first + index] = unit.mean;
+                self.saved[1][first + index] = unit.mean_rest;
+                self.saved[2][first + index] = unit.inverse_deviation;
             } else {
-                self.saved[0][index] = unit.inverse_deviation;
+                self.saved[0][first + index] = unit.inverse_deviation;
             }
-            let row = Row::new(simd, unit);
-            for_each_vector(
-                simd,
-                channels,
-                #[inline(always)]
-                |column, lanes| {
-                    // SAFETY: `column + lanes <= channels`, and parameters are padded.
-                    unsafe {
-                        let (gamma, beta) = load_affine(simd, self.parameters, padded, column);
-                        let x = load(simd, x.as_ptr().add(column), lanes);
+        }
+        let mut rows = [Row::new(simd, Saved::default()); R];
+        for (row, unit) in rows.iter_mut().zip(units) {
+            *row = Row::new(simd, unit);
+        }
+        for_each_vector(
+            simd,
+            channels,
+            #[inline(always)]
+            |column, lanes| {
+                // SAFETY: `column + lanes <= channels`, in one of R rows, and parameters are padded.
+                unsafe {
+                    let (gamma, beta) = load_affine(simd, self.parameters, padded, column);
+                    for (index, row) in rows.iter().enumerate() {
+                        let at = index * channels + column;
+                        let x = load(simd, x.as_ptr().add(at), lanes);
                         let z = simd.fma(row.normalize::<CENTRED>(simd, x), gamma, beta);
-                        let y = y.as_mut_ptr().add(column);
+                        let y = y.as_mut_ptr().add(at);
                         store(simd, self.activation.apply(simd, z), y, lanes);
                     }
-                },
-            );
-        }
+                }
+            },
+        );
     }
 }
 

@@ -74,7 +74,7 @@ pub(super) trait Passes: Sync {
 }
 
 /// Runs `passes`; `after` sees the measurements of all samples, each as `finish` left it, `stride` values apart.
-pub(super) fn run(slab: Slab, passes: &impl Passes, after: impl FnOnce(&[f64], usize)) {
+pub(super) fn run(slab: Slab, passes: &dyn Passes, after: impl FnOnce(&[f64], usize)) {
     let length = passes.measurement_length();
     let stride = slab.pieces * length;
     let work = slab.samples * slab.sample_elements();
@@ -111,7 +111,7 @@ pub(super) fn run(slab: Slab, passes: &impl Passes, after: impl FnOnce(&[f64], u
 }
 
 /// The schedule for few samples: every pass is cut into pieces.
-fn share_pieces(slab: Slab, passes: &impl Passes, measurements: &DisjointMut<f64>) {
+fn share_pieces(slab: Slab, passes: &dyn Passes, measurements: &DisjointMut<f64>) {
     let length = passes.measurement_length();
     let stride = slab.pieces * length;
     let parameter_length = passes.parameter_length();
