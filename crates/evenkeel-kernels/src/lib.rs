@@ -11,6 +11,7 @@
 //!   training step allocates nothing in steady state.
 
 pub mod activation;
+pub mod array;
 pub mod binary;
 pub mod conv;
 pub mod elementwise;
