@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import * as nn from '../../src/nn';
 import { manualSeed } from '../../src/tensor';
-import type { StepReport } from '../../src/training';
+import { checkpoint, type StepReport } from '../../src/training';
 import { smallLoaders, smallNetwork, smallTrainer, temporaryFolder } from './support';
 
 const folder = temporaryFolder();
@@ -103,6 +103,36 @@ test('an error in a callback ends the run and reaches the caller', async () => {
   });
   await expect(fitting).rejects.toThrow('from the callback');
   expect(failures).toHaveLength(1);
+});
+
+test('weights that overflow never replace a good checkpoint', async () => {
+  const trainer = smallTrainer();
+  const { training } = smallLoaders();
+  const fitting = trainer.fit(training, {
+    epochs: 1,
+    runDirectory: folder.path('run'),
+    checkpointEvery: 1,
+    callbacks: [
+      {
+        // As an update does whose gradient overflowed while the loss was still finite.
+        onStep({ step }) {
+          const [weight] = trainer.model.parameters();
+          if (step === 3) {
+            weight!.copyFrom(new Float32Array(weight!.size).fill(Number.POSITIVE_INFINITY));
+          }
+        },
+      },
+    ],
+  });
+  await expect(fitting).rejects.toMatchObject({
+    code: 'NON_FINITE',
+    message: expect.stringContaining('stays what it was'),
+  });
+  const { info, model } = await checkpoint.read(folder.path('run', 'last.safetensors'));
+  expect(info.training).toMatchObject({ step: 2 });
+  for (const { values } of model.values()) {
+    expect([...values].every(Number.isFinite)).toBe(true);
+  }
 });
 
 describe('a NaN or an infinity stops the run and names where it came from', () => {

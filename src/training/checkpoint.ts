@@ -41,6 +41,8 @@ export interface SaveOptions {
   readonly training?: unknown;
   /** Anything else; kept as JSON. */
   readonly extra?: unknown;
+  /** Whether weights that are NaN or infinite are an error, so that they never replace good ones. Default `false`. */
+  readonly requireFinite?: boolean;
   /** For tests: file system calls that fail on purpose. */
   readonly fileSystem?: ReplaceFileSystem;
 }
@@ -81,7 +83,7 @@ const JSON_KEYS = ['config', 'training', 'extra', 'loader', 'optimizer'] as cons
  *
  * The state is that of the moment of the call: operations that are enqueued while the file is written do not show.
  *
- * @throws EvenkeelError `IO` when the system refuses, `INVALID_ARGUMENT` for values that are no JSON.
+ * @throws EvenkeelError `IO` when the system refuses, `INVALID_ARGUMENT` for values that are no JSON, `NON_FINITE`.
  */
 export async function save(path: string, options: SaveOptions): Promise<void> {
   const optimizer = options.optimizer?.stateDict();
@@ -106,6 +108,14 @@ export async function save(path: string, options: SaveOptions): Promise<void> {
   const named = await Promise.all(
     tensors.map(async ([name, tensor]) => ({ name, shape: tensor.shape, values: await tensor.data() })),
   );
+  const broken = options.requireFinite ? named.find(({ values: array }) => !array.every(Number.isFinite)) : undefined;
+  if (broken !== undefined) {
+    throw new EvenkeelError(
+      'NON_FINITE',
+      `${broken.name} holds NaN or infinite values, so ${path} was not written and stays what it was. ` +
+        'The gradient of the last steps overflowed: use a lower learning rate, a warm-up, or clip the gradient norm (clipNorm).',
+    );
+  }
   await writeSafetensors(path, named, metadata, options.fileSystem);
 }
 

@@ -366,6 +366,7 @@ export class FitRun {
     const { model } = this.#trainer;
     await saveCheckpoint(this.#recorder.directory.best, {
       model,
+      requireFinite: true,
       config: this.#options.config ?? {},
       extra: row,
     });
@@ -382,6 +383,7 @@ export class FitRun {
       model,
       optimizer,
       loader: this.#loader,
+      requireFinite: true,
       config: this.#options.config ?? {},
       training: { ...state, totals: this.#totals.state() },
     });
