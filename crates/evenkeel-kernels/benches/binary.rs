@@ -14,13 +14,37 @@ use std::time::{Duration, Instant};
 
 const LAYERS: [(usize, usize); 4] = [(64, 56), (128, 28), (256, 14), (512, 7)];
 
+/// Values that begin at a cache line, as the tensors of the library do.
+struct Aligned<T> {
+    values: Vec<T>,
+    start: usize,
+}
+
+impl<T: Copy> Aligned<T> {
+    fn new(value: T, length: usize) -> Self {
+        let values = vec![value; length + 64 / size_of::<T>()];
+        let start = values.as_ptr().align_offset(64);
+        let mut aligned = Aligned { values, start };
+        aligned.values.truncate(start + length);
+        aligned
+    }
+
+    fn all(&self) -> &[T] {
+        &self.values[self.start..]
+    }
+
+    fn all_mut(&mut self) -> &mut [T] {
+        &mut self.values[self.start..]
+    }
+}
+
 struct Layer {
     geometry: BinaryConv2d,
-    input: Vec<u32>,
-    weight: Vec<u32>,
-    scale: Vec<f32>,
-    output: Vec<f32>,
-    scratch: Vec<u32>,
+    input: Aligned<u32>,
+    weight: Aligned<u32>,
+    scale: Aligned<f32>,
+    output: Aligned<f32>,
+    scratch: Aligned<u32>,
     multiplications: usize,
 }
 
@@ -43,34 +67,35 @@ impl Layer {
                 .map(|i| (i.wrapping_mul(0x9e37_79b9) >> 16) as f32 - 32768.0)
                 .collect()
         };
-        let mut input = vec![0; plan.input_words()];
-        pack_signs(&values(size * size * channels), None, channels, &mut input).unwrap();
-        let mut weight = vec![0; plan.weight_words()];
+        let mut input = Aligned::new(0, plan.input_words());
+        let images = values(size * size * channels);
+        pack_signs(&images, None, channels, input.all_mut()).unwrap();
+        let mut weight = Aligned::new(0, plan.weight_words());
         let weights = values(9 * channels * channels);
-        pack_weights(&weights, 9, channels, channels, &mut weight).unwrap();
+        pack_weights(&weights, 9, channels, channels, weight.all_mut()).unwrap();
         Layer {
             geometry,
             input,
             weight,
-            scale: vec![0.01; channels],
-            output: vec![0.0; plan.output_length()],
-            scratch: vec![0; plan.scratch_words()],
+            scale: Aligned::new(0.01, channels),
+            output: Aligned::new(0.0, plan.output_length()),
+            scratch: Aligned::new(0, plan.scratch_words()),
             multiplications: plan.multiplications(),
         }
     }
 
     fn run(&mut self) {
         let epilogue = Epilogue::Scaled {
-            scale: &self.scale,
+            scale: self.scale.all(),
             bias: None,
-            output: &mut self.output,
+            output: self.output.all_mut(),
         };
         binary_conv2d(
             &self.geometry,
-            black_box(&self.input),
-            &self.weight,
+            black_box(self.input.all()),
+            self.weight.all(),
             epilogue,
-            &mut self.scratch,
+            self.scratch.all_mut(),
         )
         .unwrap();
     }
@@ -84,11 +109,14 @@ fn float_seconds(channels: usize, size: usize) -> f64 {
     };
     let geometry =
         Conv2dGeometry::new(1, [size, size], channels, channels, [3, 3], options).unwrap();
-    let input = vec![1.0; geometry.input_length()];
-    let weight = vec![1.0; geometry.weight_length()];
-    let mut output = vec![0.0; geometry.output_length()];
+    let input = Aligned::new(1.0, geometry.input_length());
+    let weight = Aligned::new(1.0, geometry.weight_length());
+    let mut output = Aligned::new(0.0, geometry.output_length());
     one_thread(|| {
-        fastest(|| conv2d_forward(&geometry, &input, &weight, None, &mut output).unwrap())
+        fastest(|| {
+            let (input, weight) = (input.all(), weight.all());
+            conv2d_forward(&geometry, input, weight, None, output.all_mut()).unwrap();
+        })
     })
 }
 

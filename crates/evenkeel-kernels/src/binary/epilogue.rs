@@ -122,8 +122,15 @@ impl Thresholds {
 
 /// Writes sums as they come out of the registers.
 pub(super) trait Store: Sync {
-    /// Takes the sums of one pixel and the channels from `channel`, a multiple of `LANES`, on. Those past the last mean nothing.
-    fn store<S: BitSimd>(&self, simd: S, pixel: usize, channel: usize, sums: S::Words);
+    /// Takes the sums of the pixels from `pixel` on and the channels from `channel`, a multiple of `LANES`, on. Channels past the last
+    /// mean nothing.
+    fn store<S: BitSimd, const P: usize>(
+        &self,
+        simd: S,
+        pixel: usize,
+        channel: usize,
+        sums: [S::Words; P],
+    );
 }
 
 /// The lanes as integers, for the last channels, which do not fill a vector.
@@ -158,20 +165,28 @@ impl<'a> Integers<'a> {
 
 impl Store for Integers<'_> {
     #[inline(always)]
-    fn store<S: BitSimd>(&self, simd: S, pixel: usize, channel: usize, sums: S::Words) {
+    fn store<S: BitSimd, const P: usize>(
+        &self,
+        simd: S,
+        pixel: usize,
+        channel: usize,
+        sums: [S::Words; P],
+    ) {
         let here = channels_here(simd, channel, self.channels);
         if here == 0 {
             return;
         }
-        let start = pixel * self.channels + channel;
-        // SAFETY: each pixel and channel is written by one task, once.
-        let output = unsafe { self.output.part(start..start + here) };
-        if here == S::LANES {
-            // SAFETY: `output` has LANES elements of the size of a word.
-            unsafe { simd.store(sums, output.as_mut_ptr().cast()) };
-        } else {
-            for (output, sum) in output.iter_mut().zip(lanes_of(simd, sums)) {
-                *output = sum as i32;
+        for p in 0..P {
+            let start = (pixel + p) * self.channels + channel;
+            // SAFETY: each pixel and channel is written by one task, once.
+            let output = unsafe { self.output.part(start..start + here) };
+            if here == S::LANES {
+                // SAFETY: `output` has LANES elements of the size of a word.
+                unsafe { simd.store(sums[p], output.as_mut_ptr().cast()) };
+            } else {
+                for (output, sum) in output.iter_mut().zip(lanes_of(simd, sums[p])) {
+                    *output = sum as i32;
+                }
             }
         }
     }
@@ -208,26 +223,35 @@ impl<'a> Scaled<'a> {
 
 impl Store for Scaled<'_> {
     #[inline(always)]
-    fn store<S: BitSimd>(&self, simd: S, pixel: usize, channel: usize, sums: S::Words) {
+    fn store<S: BitSimd, const P: usize>(
+        &self,
+        simd: S,
+        pixel: usize,
+        channel: usize,
+        sums: [S::Words; P],
+    ) {
         let here = channels_here(simd, channel, self.channels);
         if here == 0 {
             return;
         }
-        let start = pixel * self.channels + channel;
-        // SAFETY: each pixel and channel is written by one task, once.
-        let output = unsafe { self.output.part(start..start + here) };
         let scale = &self.scale[channel..][..here];
         let bias = match self.bias {
             Some(bias) => &bias[channel..][..here],
             None => &ZEROS[..here],
         };
-        if here == S::LANES {
-            // SAFETY: all three have LANES elements.
-            unsafe { simd.store_scaled(sums, scale.as_ptr(), bias.as_ptr(), output.as_mut_ptr()) };
-        } else {
-            let sums = lanes_of(simd, sums);
-            for lane in 0..here {
-                output[lane] = sums[lane] as i32 as f32 * scale[lane] + bias[lane];
+        for p in 0..P {
+            let start = (pixel + p) * self.channels + channel;
+            // SAFETY: each pixel and channel is written by one task, once.
+            let output = unsafe { self.output.part(start..start + here) };
+            if here == S::LANES {
+                let (scale, bias) = (scale.as_ptr(), bias.as_ptr());
+                // SAFETY: all three have LANES elements.
+                unsafe { simd.store_scaled(sums[p], scale, bias, output.as_mut_ptr()) };
+            } else {
+                let sums = lanes_of(simd, sums[p]);
+                for lane in 0..here {
+                    output[lane] = sums[lane] as i32 as f32 * scale[lane] + bias[lane];
+                }
             }
         }
     }
@@ -254,25 +278,30 @@ impl<'a> Signs<'a> {
 
 impl Store for Signs<'_> {
     #[inline(always)]
-    fn store<S: BitSimd>(&self, simd: S, pixel: usize, channel: usize, sums: S::Words) {
+    fn store<S: BitSimd, const P: usize>(
+        &self,
+        simd: S,
+        pixel: usize,
+        channel: usize,
+        sums: [S::Words; P],
+    ) {
         let lower = &self.thresholds.lower[channel..channel + S::LANES];
         let upper = &self.thresholds.upper[channel..channel + S::LANES];
         // SAFETY: both have LANES words.
-        let (below, under) = unsafe {
-            (
-                simd.less(sums, simd.load(lower.as_ptr())),
-                simd.less(sums, simd.load(upper.as_ptr())),
-            )
-        };
+        let (lower, upper) = unsafe { (simd.load(lower.as_ptr()), simd.load(upper.as_ptr())) };
         let outside = self.thresholds.outside[channel / GROUP] >> (channel % GROUP);
-        let bits = (under & !below) ^ (outside & ((1 << S::LANES) - 1));
-        let word = pixel * self.words + channel / WORD_BITS;
-        // SAFETY: tasks own pairs of groups, which share a word, and go through their channels in order.
-        let word = &mut unsafe { self.output.part(word..word + 1) }[0];
-        if channel.is_multiple_of(WORD_BITS) {
-            *word = bits;
-        } else {
-            *word |= bits << (channel % WORD_BITS);
+        let outside = outside & ((1 << S::LANES) - 1);
+        for p in 0..P {
+            let inside = simd.less(sums[p], upper) & !simd.less(sums[p], lower);
+            let bits = inside ^ outside;
+            let word = (pixel + p) * self.words + channel / WORD_BITS;
+            // SAFETY: tasks own pairs of groups, which share a word, and go through their channels in order.
+            let word = &mut unsafe { self.output.part(word..word + 1) }[0];
+            if channel.is_multiple_of(WORD_BITS) {
+                *word = bits;
+            } else {
+                *word |= bits << (channel % WORD_BITS);
+            }
         }
     }
 }

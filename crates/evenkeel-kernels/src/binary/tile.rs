@@ -102,16 +102,17 @@ impl<E: Store> Sweep<'_, E> {
             let weight = self.weight.as_ptr().add(group * group_words);
             count::<S, V, P>(simd, self.plan, sources, weight, group_words)
         };
-        for p in 0..P {
-            let start = (kinds[p] * self.plan.groups + group) * GROUP;
-            let constants = &self.constants.values[start..start + V * S::LANES];
-            for v in 0..V {
-                // SAFETY: V vectors of constants follow `start`.
-                let constant = unsafe { simd.load(constants.as_ptr().add(v * S::LANES)) };
-                let sums = simd.sub(constant, simd.add(counts[v][p], counts[v][p]));
-                let channel = group * GROUP + v * S::LANES;
-                self.epilogue.store(simd, pixel + p, channel, sums);
+        for v in 0..V {
+            let channel = group * GROUP + v * S::LANES;
+            let mut sums = counts[v];
+            for p in 0..P {
+                let start = kinds[p] * self.plan.groups * GROUP + channel;
+                let constants = &self.constants.values[start..start + S::LANES];
+                // SAFETY: `constants` is a vector of them.
+                let constant = unsafe { simd.load(constants.as_ptr()) };
+                sums[p] = simd.sub(constant, simd.add(sums[p], sums[p]));
             }
+            self.epilogue.store(simd, pixel, channel, sums);
         }
     }
 }
