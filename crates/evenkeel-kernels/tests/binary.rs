@@ -38,7 +38,7 @@ fn geometry(
     }
 }
 
-/// The float convolution over ±1 images with their padding, times the scale of each output channel.
+/// The float convolution over ±1 images with their padding, rounded to whole numbers, times the scale of each output channel.
 fn float_convolution(g: &BinaryConv2d, bits: &[u32], weight: &[f32], scale: &[f32]) -> Vec<f32> {
     let padded = g.plan().unwrap().padded;
     let mut images = vec![0.0; g.batch * padded[0] * padded[1] * g.in_channels];
@@ -61,8 +61,10 @@ fn float_convolution(g: &BinaryConv2d, bits: &[u32], weight: &[f32], scale: &[f3
     binarize(weight, &vec![1.0; scale.len()], &mut signs).unwrap();
     let mut output = vec![0.0; float.output_length()];
     conv2d_forward(&float, &images, &signs, None, &mut output).unwrap();
+    // The sums are whole numbers; the float convolution may be off by rounding (3×3 kernels take a Winograd transform).
     for (index, value) in output.iter_mut().enumerate() {
-        *value *= scale[index % scale.len()];
+        assert!((*value - value.round()).abs() < 0.01);
+        *value = value.round() * scale[index % scale.len()];
     }
     output
 }
