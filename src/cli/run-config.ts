@@ -47,7 +47,6 @@ export interface RunConfig {
 const DATA_DEFAULTS: Readonly<Record<DataName, Partial<RunConfig>>> = {
   digits: {
     model: 'resnet-tiny',
-    width: 32,
     norm: 'frn',
     batchSize: 16,
     epochs: 30,

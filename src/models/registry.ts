@@ -54,10 +54,10 @@ const entries: Readonly<Record<string, ModelEntry>> = {
     create: ({ width: _, hidden: __, ...options }) => lenet(options),
   },
   'resnet-tiny': {
-    description: 'residual network of depth 10 with two stages, for the 8 by 8 digits',
+    description: 'residual network of depth 6 with two stages of 24 and 48 channels, for the 8 by 8 digits',
     inputShape: [8, 8, 1],
     create: ({ inputShape = [8, 8, 1], hidden: _, ...options }) =>
-      resnetCifar({ ...options, depth: 10, stages: 2, inChannels: inputShape.at(-1) ?? 0 }),
+      resnetCifar({ width: 24, ...options, depth: 6, stages: 2, inChannels: inputShape.at(-1) ?? 0 }),
   },
   ...Object.fromEntries([20, 32, 44, 56, 110].map((depth) => [`resnet${depth}`, resnetEntry(depth, 1)])),
   ...Object.fromEntries([20, 29, 56, 110, 164].map((depth) => [`resnet${depth}v2`, resnetEntry(depth, 2)])),
