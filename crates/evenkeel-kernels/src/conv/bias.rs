@@ -1,6 +1,7 @@
 //! Gradient of a bias: the sum of a gradient over everything but its channels.
 
 use crate::error::{Result, check_length, checked_product};
+use crate::gemm::scratch::with_sums;
 use crate::parallel::{DisjointMut, for_each_task, piece};
 
 /// Rows summed by one task.
@@ -25,9 +26,9 @@ pub fn bias_gradient(
     )?;
     check_length("bias_gradient", bias_gradient.len(), columns)?;
     let pieces = rows.div_ceil(ROWS).max(1);
-    let mut partials = vec![0.0f64; checked_product("partial sums", &[pieces, columns])?];
-    {
-        let parts = DisjointMut::new(&mut partials);
+    let length = checked_product("partial sums", &[pieces, columns])?;
+    with_sums(length, |partials| {
+        let parts = DisjointMut::new(partials);
         for_each_task(pieces, gradient.len(), |task| {
             // SAFETY: every task has its own row of sums.
             let sums = unsafe { parts.part(task * columns..(task + 1) * columns) };
@@ -38,12 +39,10 @@ pub fn bias_gradient(
                 }
             }
         });
-    }
-    for (column, out) in bias_gradient.iter_mut().enumerate() {
-        let sum: f64 = (0..pieces)
-            .map(|task| partials[task * columns + column])
-            .sum();
-        *out = sum as f32;
-    }
+        for (column, out) in bias_gradient.iter_mut().enumerate() {
+            let sums = partials.iter().skip(column).step_by(columns);
+            *out = sums.sum::<f64>() as f32;
+        }
+    });
     Ok(())
 }

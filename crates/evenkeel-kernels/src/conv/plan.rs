@@ -93,6 +93,10 @@ pub(super) fn weights(geometry: &Conv2dGeometry, views: &Views, longest_run: usi
 const WINOGRAD_CHANNELS: usize = 8;
 /// Transformed source of one group of tiles: a part of the second-level cache. Groups of 12 to 192 tiles were equally fast.
 const WINOGRAD_BYTES: usize = 192 * 1024;
+/// Transformed weights beyond this size are transformed again in every task that needs them, and never stored.
+const WINOGRAD_WEIGHT_BYTES: usize = 4 << 20;
+/// Transformed pixels that tasks share: a part of the third-level cache.
+const WINOGRAD_LARGE_BYTES: usize = 8 << 20;
 /// Tiles whose outer products are summed in registers before they are added to the gradient.
 const WINOGRAD_DEPTH: usize = 96;
 
@@ -136,28 +140,35 @@ pub(super) fn algorithm(geometry: &Conv2dGeometry, size: [usize; 2]) -> Algorith
 }
 
 /// How a Winograd pass is cut.
+#[derive(Clone, Copy, Debug)]
 pub(super) struct WinogradPlan {
-    /// Tiles of one task.
+    /// Whether weights outweigh pixels: then tasks share the transformed pixels instead of the transformed weights.
+    pub large: bool,
+    /// Tiles of one task; with `large`, tiles transformed at once.
     pub tiles: usize,
     /// Panels of one task.
     pub panels: usize,
-    /// Tiles transformed and multiplied together.
+    /// Tiles multiplied together.
     pub group: usize,
 }
 
 /// Plans a Winograd sweep over `tiles` tiles with `rows` channels in the source.
 pub(super) fn winograd(tiles: usize, rows: usize, panels: Panels, elements: usize) -> WinogradPlan {
     let tile_bytes = rows.next_multiple_of(16) * elements * 4;
-    let group = (WINOGRAD_BYTES / tile_bytes / 12 * 12).clamp(24, 96);
-    let weights = rows * panels.padded_columns() * elements * 4;
-    if weights > 4 * WEIGHT_BYTES {
+    if rows * panels.padded_columns() * elements * 4 > WINOGRAD_WEIGHT_BYTES {
+        // Groups of up to 36 tiles share the second-level cache with the kernels of 64 channels.
+        let batch = (WINOGRAD_LARGE_BYTES / tile_bytes).max(36);
+        let tiles = tiles.div_ceil(tiles.div_ceil(batch).max(1)).max(1);
         WinogradPlan {
-            tiles: 384,
+            large: true,
+            tiles,
             panels: panels.count().div_ceil(8).max(1),
-            group,
+            group: tiles.div_ceil(tiles.div_ceil(36)),
         }
     } else {
+        let group = (WINOGRAD_BYTES / tile_bytes / 12 * 12).clamp(24, 96);
         WinogradPlan {
+            large: false,
             tiles: (tiles / TASKS)
                 .clamp(group, 8 * group)
                 .next_multiple_of(group),
@@ -174,8 +185,19 @@ pub(super) fn winograd_weights(
     panels: Panels,
     elements: usize,
 ) -> WinogradPlan {
+    let columns = panels.padded_columns();
+    let weights = rows * columns * elements * 4;
+    let pixels = tiles * (rows + columns) * elements * 4;
+    if weights > WEIGHT_BYTES && pixels <= 2 * WINOGRAD_LARGE_BYTES {
+        return WinogradPlan {
+            large: true,
+            tiles,
+            panels: 1,
+            group: tiles,
+        };
+    }
     // Segments multiply the memory that is added up in the end, blocks the transforms of the input: few of both where large.
-    let (segments, blocks) = match rows * panels.padded_columns() * elements * 4 {
+    let (segments, blocks) = match weights {
         0..=0xFFFF => (16, 1),
         0x1_0000..=0x7_FFFF => (8, 1),
         0x8_0000..=0x1F_FFFF => (4, 2),
@@ -183,6 +205,7 @@ pub(super) fn winograd_weights(
         _ => (1, 8),
     };
     WinogradPlan {
+        large: false,
         tiles: tiles.div_ceil(segments).max(WINOGRAD_DEPTH),
         panels: panels.count().div_ceil(blocks).max(1),
         group: WINOGRAD_DEPTH,

@@ -85,19 +85,14 @@ pub(super) fn backward_weights(
                         let first_pixel =
                             (part.images.start * views.size[0] + part.rows.start) * views.size[1];
                         with_source(&views, input, &part, |source| {
-                            with_scratch(pixels * panels.padded_columns(), |packed| {
-                                for group in 0..groups {
-                                    pack_gradient(
-                                        packed,
-                                        panels,
-                                        pixels,
-                                        Strided {
-                                            values: output_gradient,
-                                            origin: first_pixel * views.channels + group * outputs,
-                                            row_stride: views.channels,
-                                            column_stride: 1,
-                                        },
-                                    );
+                            for group in 0..groups {
+                                let gradient = Strided {
+                                    values: output_gradient,
+                                    origin: first_pixel * views.channels + group * outputs,
+                                    row_stride: views.channels,
+                                    column_stride: 1,
+                                };
+                                with_packed(gradient, panels, pixels, |packed| {
                                     let strip = strip_pixels(pixels, panels);
                                     for first in (0..pixels).step_by(strip) {
                                         let count = strip.min(pixels - first);
@@ -117,8 +112,8 @@ pub(super) fn backward_weights(
                                             accumulate: index % segment_parts > 0 || first > 0,
                                         });
                                     }
-                                }
-                            });
+                                });
+                            }
                         });
                     }
                 });
@@ -137,12 +132,27 @@ fn strip_pixels(pixels: usize, panels: Panels) -> usize {
     pixels.div_ceil(pixels.div_ceil(most).max(1)).max(1)
 }
 
-fn pack_gradient(packed: &mut [f32], panels: Panels, pixels: usize, source: Strided<'_>) {
-    for index in 0..panels.count() {
-        let panel = panels.panel(index);
-        let to = &mut packed[pixels * panel.start..][..pixels * panel.width];
-        pack_panel(to, panel, pixels, source);
+/// Runs `body` with the gradient of some pixels in panels: where it lies, if its channels are just one whole panel.
+fn with_packed<R>(
+    gradient: Strided<'_>,
+    panels: Panels,
+    pixels: usize,
+    body: impl FnOnce(&[f32]) -> R,
+) -> R {
+    let in_place = panels.count() == 1
+        && panels.columns() == gradient.row_stride
+        && panels.padded_columns() == gradient.row_stride;
+    if in_place {
+        return body(&gradient.values[gradient.origin..][..pixels * gradient.row_stride]);
     }
+    with_scratch(pixels * panels.padded_columns(), |packed| {
+        for index in 0..panels.count() {
+            let panel = panels.panel(index);
+            let to = &mut packed[pixels * panel.start..][..pixels * panel.width];
+            pack_panel(to, panel, pixels, gradient);
+        }
+        body(packed)
+    })
 }
 
 /// Adds the partial gradients in their order.

@@ -1,5 +1,6 @@
 //! The right-hand matrix of a product, cut into panels of a few vectors' width and copied so that a micro-kernel reads it in order.
 
+use crate::isa::{Simd, SimdOp, dispatch};
 use crate::parallel::for_each_task;
 
 /// Vectors in a panel, except perhaps the last one, which takes 1, 2 or 3.
@@ -98,20 +99,71 @@ pub(crate) fn pack_panel(packed: &mut [f32], panel: Panel, rows: usize, source: 
         }
         return;
     }
-    // Transposing: a few rows at a time, so that what is read (along rows where row_stride is 1) and what is written both stay
-    // within a handful of cache lines.
-    const ROWS: usize = 16;
-    for first in (0..rows).step_by(ROWS) {
-        let block = ROWS.min(rows - first);
-        let to = &mut packed[first * panel.width..(first + block) * panel.width];
-        if panel.columns < panel.width {
-            to.fill(0.0);
+    if source.row_stride == 1 {
+        dispatch(Transpose {
+            packed,
+            panel,
+            rows,
+            source,
+            origin,
+        });
+        return;
+    }
+    for (row, to) in packed[..rows * panel.width]
+        .chunks_exact_mut(panel.width)
+        .enumerate()
+    {
+        to[panel.columns..].fill(0.0);
+        for (column, to) in to[..panel.columns].iter_mut().enumerate() {
+            *to = source.values[origin + row * source.row_stride + column * source.column_stride];
         }
-        for column in 0..panel.columns {
-            let from = &source.values
-                [origin + first * source.row_stride + column * source.column_stride..];
-            for row in 0..block {
-                to[row * panel.width + column] = from[row * source.row_stride];
+    }
+}
+
+/// Packs a panel of a matrix whose columns are consecutive in memory: by squares that are transposed in registers.
+struct Transpose<'a> {
+    packed: &'a mut [f32],
+    panel: Panel,
+    rows: usize,
+    source: Strided<'a>,
+    origin: usize,
+}
+
+impl SimdOp for Transpose<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call<S: Simd>(self, s: S) {
+        let (panel, stride) = (self.panel, self.source.column_stride);
+        let packed = &mut self.packed[..self.rows * panel.width];
+        if self.rows == 0 || panel.columns == 0 {
+            return;
+        }
+        let from = &self.source.values[self.origin..];
+        assert!((panel.columns - 1) * stride + self.rows <= from.len());
+        let whole_columns = panel.columns / S::LANES * S::LANES;
+        let whole_rows = self.rows / S::LANES * S::LANES;
+        for column in (0..whole_columns).step_by(S::LANES) {
+            for row in (0..whole_rows).step_by(S::LANES) {
+                // SAFETY: a square of rows and columns that exist; the assert compared the last of them with the source.
+                unsafe {
+                    s.transpose(
+                        from.as_ptr().add(column * stride + row),
+                        stride,
+                        packed.as_mut_ptr().add(row * panel.width + column),
+                        panel.width,
+                    );
+                }
+            }
+        }
+        for (row, to) in packed.chunks_exact_mut(panel.width).enumerate() {
+            let first = if row < whole_rows { whole_columns } else { 0 };
+            for column in first..panel.width {
+                to[column] = if column < panel.columns {
+                    from[column * stride + row]
+                } else {
+                    0.0
+                };
             }
         }
     }

@@ -74,12 +74,14 @@ impl RowProduct<'_> {
     }
 
     #[inline(always)]
-    fn panel<S: Simd, const FULL: usize, const HALF: usize, const NV: usize>(
-        &self,
-        s: S,
-        panel: Panel,
-        b: &[f32],
-    ) {
+    fn panel<S: Simd>(&self, s: S, panel: Panel, b: &[f32]) {
+        let tail = panel.columns - (panel.vectors - 1) * S::LANES;
+        let rows = Scattered {
+            a: self.a.as_ptr(),
+            a_offsets: self.a_offsets,
+            c: self.c.pointer().wrapping_add(panel.start),
+            c_offsets: self.c_offsets,
+        };
         // Runs are taken in blocks, so that the panel's part for one block stays in the second-level cache for all rows.
         let (mut first, mut depth) = (0, 0);
         loop {
@@ -91,27 +93,17 @@ impl RowProduct<'_> {
                 block += self.runs[next].length;
                 next += 1;
             }
-            let runs = &self.runs[first..next];
             let b = &b[depth * panel.width..(depth + block) * panel.width];
             let start = match self.bias {
                 _ if self.accumulate || first > 0 => Start::Output,
                 Some(bias) => Start::Bias(&bias[panel.start..panel.start + panel.columns]),
                 None => Start::Zero,
             };
-            let rows = self.a_offsets.len();
-            let mut row = 0;
-            while row < rows {
-                let left = rows - row;
-                // SAFETY: `check` has compared every offset with the slices' lengths; `left` rows exist from `row` on.
-                unsafe {
-                    if left > HALF {
-                        self.tile::<S, FULL, NV>(s, panel, row, left, runs, b, start);
-                        row += FULL;
-                    } else {
-                        self.tile::<S, HALF, NV>(s, panel, row, left, runs, b, start);
-                        row += HALF;
-                    }
-                }
+            // SAFETY: `check` has compared every offset with the slices' lengths, and `b` holds the panel's width for each element
+            // of these runs.
+            unsafe {
+                let runs = &self.runs[first..next];
+                row_strip(s, panel.vectors, rows, runs, b.as_ptr(), tail, start);
             }
             depth += block;
             first = next;
@@ -120,38 +112,105 @@ impl RowProduct<'_> {
             }
         }
     }
+}
 
-    /// Up to `MR` rows of one panel.
+/// Where the rows of a strip lie.
+pub(crate) trait Rows: Copy {
+    /// How many.
+    fn count(self) -> usize;
+    /// A left-hand row.
     ///
     /// # Safety
-    /// `check` must have passed, `left > 0` rows must exist from `row` on, and `b` must hold the runs' lengths times the
-    /// panel's width.
+    /// `row < self.count()`.
+    unsafe fn a(self, row: usize) -> *const f32;
+    /// An output row.
+    ///
+    /// # Safety
+    /// `row < self.count()`.
+    unsafe fn c(self, row: usize) -> *mut f32;
+}
+
+/// Rows anywhere.
+#[derive(Clone, Copy)]
+struct Scattered<'a> {
+    a: *const f32,
+    a_offsets: &'a [usize],
+    c: *mut f32,
+    c_offsets: &'a [usize],
+}
+
+impl Rows for Scattered<'_> {
     #[inline(always)]
-    unsafe fn tile<S: Simd, const MR: usize, const NV: usize>(
-        &self,
-        s: S,
-        panel: Panel,
-        row: usize,
-        left: usize,
-        runs: &[Run],
-        b: &[f32],
-        start: Start<'_>,
-    ) {
-        let rows = left.min(MR);
-        // A tile that is not full computes its last row several times and stores it once.
-        let at: [usize; MR] = std::array::from_fn(|i| row + i.min(rows - 1));
-        // SAFETY: offsets lie inside `a` and `c` (`check`), at columns that the panel has; loads from `a` add at most the
-        // reach of the runs; `b` holds width floats for each element of the runs.
-        unsafe {
-            let a: [*const f32; MR] =
-                std::array::from_fn(|i| self.a.as_ptr().add(*self.a_offsets.get_unchecked(at[i])));
-            let c: [*mut f32; MR] = std::array::from_fn(|i| {
-                self.c
-                    .pointer()
-                    .add(*self.c_offsets.get_unchecked(at[i]) + panel.start)
-            });
-            let tail = panel.columns - (NV - 1) * S::LANES;
-            row_tile::<S, MR, NV>(s, a, runs, b.as_ptr(), c, rows, tail, start);
+    fn count(self) -> usize {
+        self.a_offsets.len()
+    }
+    #[inline(always)]
+    unsafe fn a(self, row: usize) -> *const f32 {
+        // SAFETY: there are as many offsets as rows, each inside the slice that `a` points to.
+        unsafe { self.a.add(*self.a_offsets.get_unchecked(row)) }
+    }
+    #[inline(always)]
+    unsafe fn c(self, row: usize) -> *mut f32 {
+        // SAFETY: as above, and both offset tables have the same length.
+        unsafe { self.c.add(*self.c_offsets.get_unchecked(row)) }
+    }
+}
+
+/// All rows of one panel of `vectors` vectors, cut into tiles that fill the registers: 24 of 32 sums, or 12 of 16.
+///
+/// # Safety
+/// As for [`row_tile`], for all rows together.
+#[inline(always)]
+pub(crate) unsafe fn row_strip<S: Simd, R: Rows>(
+    s: S,
+    vectors: usize,
+    rows: R,
+    runs: &[Run],
+    b: *const f32,
+    tail: usize,
+    start: Start<'_>,
+) {
+    // The last rows take the smallest tile that holds them; it computes its last row several times and stores it once.
+    macro_rules! tiles {
+        ($vectors:literal: $full:literal $($less:literal)+) => {{
+            let mut row = 0;
+            while row < rows.count() {
+                let left = rows.count() - row;
+                tiles!(@ $vectors row left $full $($less)+);
+            }
+        }};
+        (@ $vectors:literal $row:ident $left:ident $rows:literal) => {
+            tiles!(! $vectors $row $left $rows)
+        };
+        (@ $vectors:literal $row:ident $left:ident $rows:literal $next:literal $($less:literal)*) => {
+            if $left > $next {
+                tiles!(! $vectors $row $left $rows)
+            } else {
+                tiles!(@ $vectors $row $left $next $($less)*)
+            }
+        };
+        (! $vectors:literal $row:ident $left:ident $rows:literal) => {{
+            let last = $left.min($rows) - 1;
+            // SAFETY: the caller's promise; rows past the last are the last.
+            unsafe {
+                let a: [*const f32; $rows] = std::array::from_fn(|i| rows.a($row + i.min(last)));
+                let c: [*mut f32; $rows] = std::array::from_fn(|i| rows.c($row + i.min(last)));
+                row_tile::<S, $rows, $vectors>(s, a, runs, b, c, last + 1, tail, start);
+            }
+            $row += $rows;
+        }};
+    }
+    if S::REGISTERS >= 32 {
+        match vectors {
+            1 => tiles!(1: 12 8 4),
+            2 => tiles!(2: 12 8 4),
+            _ => tiles!(3: 8 4),
+        }
+    } else {
+        match vectors {
+            1 => tiles!(1: 8 4),
+            2 => tiles!(2: 6 3),
+            _ => tiles!(3: 4 2),
         }
     }
 }
@@ -266,20 +325,7 @@ impl SimdOp for RowProduct<'_> {
             let panel = self.panels.panel(index);
             let (this, rest) = b.split_at(depth * panel.width);
             b = rest;
-            // Tiles that fill the registers: 24 of 32 sums, or 12 of 16 (at least eight, to hide the latency of an addition).
-            if S::REGISTERS >= 32 {
-                match panel.vectors {
-                    1 => self.panel::<S, 12, 6, 1>(s, panel, this),
-                    2 => self.panel::<S, 12, 6, 2>(s, panel, this),
-                    _ => self.panel::<S, 8, 4, 3>(s, panel, this),
-                }
-            } else {
-                match panel.vectors {
-                    1 => self.panel::<S, 8, 4, 1>(s, panel, this),
-                    2 => self.panel::<S, 6, 3, 2>(s, panel, this),
-                    _ => self.panel::<S, 4, 2, 3>(s, panel, this),
-                }
-            }
+            self.panel(s, panel, this);
         }
     }
 }

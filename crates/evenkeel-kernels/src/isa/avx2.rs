@@ -208,4 +208,35 @@ impl Simd for Avx2 {
     unsafe fn store64(self, v: __m256d, p: *mut f64) {
         unsafe { _mm256_storeu_pd(p, v) }
     }
+    #[inline(always)]
+    unsafe fn transpose(
+        self,
+        from: *const f32,
+        from_stride: usize,
+        to: *mut f32,
+        to_stride: usize,
+    ) {
+        unsafe {
+            // Squares of four by four inside each 128-bit lane, and then the lanes.
+            let mut quads = [_mm256_setzero_ps(); 8];
+            for k in (0..8).step_by(4) {
+                let row = |i: usize| _mm256_loadu_ps(from.add((k + i) * from_stride));
+                let (a, b, c, d) = (row(0), row(1), row(2), row(3));
+                let low = _mm256_castps_pd(_mm256_unpacklo_ps(a, b));
+                let high = _mm256_castps_pd(_mm256_unpackhi_ps(a, b));
+                let low2 = _mm256_castps_pd(_mm256_unpacklo_ps(c, d));
+                let high2 = _mm256_castps_pd(_mm256_unpackhi_ps(c, d));
+                quads[k] = _mm256_castpd_ps(_mm256_unpacklo_pd(low, low2));
+                quads[k + 1] = _mm256_castpd_ps(_mm256_unpackhi_pd(low, low2));
+                quads[k + 2] = _mm256_castpd_ps(_mm256_unpacklo_pd(high, high2));
+                quads[k + 3] = _mm256_castpd_ps(_mm256_unpackhi_pd(high, high2));
+            }
+            for j in 0..4 {
+                let (a, b) = (quads[j], quads[4 + j]);
+                let to = to.add(j * to_stride);
+                _mm256_storeu_ps(to, _mm256_permute2f128_ps::<0x20>(a, b));
+                _mm256_storeu_ps(to.add(4 * to_stride), _mm256_permute2f128_ps::<0x31>(a, b));
+            }
+        }
+    }
 }

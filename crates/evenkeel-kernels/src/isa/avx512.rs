@@ -189,4 +189,48 @@ impl Simd for Avx512 {
     unsafe fn store64(self, v: __m512d, p: *mut f64) {
         unsafe { _mm512_storeu_pd(p, v) }
     }
+    #[inline(always)]
+    unsafe fn transpose(
+        self,
+        from: *const f32,
+        from_stride: usize,
+        to: *mut f32,
+        to_stride: usize,
+    ) {
+        unsafe {
+            // Squares of four by four inside each 128-bit lane ...
+            let mut quads = [_mm512_setzero_ps(); 16];
+            for k in (0..16).step_by(4) {
+                let row = |i: usize| _mm512_loadu_ps(from.add((k + i) * from_stride));
+                let (a, b, c, d) = (row(0), row(1), row(2), row(3));
+                let low = _mm512_castps_pd(_mm512_unpacklo_ps(a, b));
+                let high = _mm512_castps_pd(_mm512_unpackhi_ps(a, b));
+                let low2 = _mm512_castps_pd(_mm512_unpacklo_ps(c, d));
+                let high2 = _mm512_castps_pd(_mm512_unpackhi_ps(c, d));
+                quads[k] = _mm512_castpd_ps(_mm512_unpacklo_pd(low, low2));
+                quads[k + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(low, low2));
+                quads[k + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(high, high2));
+                quads[k + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(high, high2));
+            }
+            // ... and then the lanes.
+            for j in 0..4 {
+                let (a, b, c, d) = (quads[j], quads[4 + j], quads[8 + j], quads[12 + j]);
+                let ab = _mm512_shuffle_f32x4::<0x44>(a, b);
+                let ab2 = _mm512_shuffle_f32x4::<0xEE>(a, b);
+                let cd = _mm512_shuffle_f32x4::<0x44>(c, d);
+                let cd2 = _mm512_shuffle_f32x4::<0xEE>(c, d);
+                let to = to.add(j * to_stride);
+                _mm512_storeu_ps(to, _mm512_shuffle_f32x4::<0x88>(ab, cd));
+                _mm512_storeu_ps(to.add(4 * to_stride), _mm512_shuffle_f32x4::<0xDD>(ab, cd));
+                _mm512_storeu_ps(
+                    to.add(8 * to_stride),
+                    _mm512_shuffle_f32x4::<0x88>(ab2, cd2),
+                );
+                _mm512_storeu_ps(
+                    to.add(12 * to_stride),
+                    _mm512_shuffle_f32x4::<0xDD>(ab2, cd2),
+                );
+            }
+        }
+    }
 }

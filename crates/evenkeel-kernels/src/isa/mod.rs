@@ -145,6 +145,26 @@ pub trait Simd: Copy + Send + Sync + 'static {
     /// `p` must be valid for writing `LANES / 2` f64.
     unsafe fn store64(self, v: Self::F64, p: *mut f64);
 
+    /// Transposes a square of `LANES` rows and columns: `to[j * to_stride + i] = from[i * from_stride + j]`.
+    ///
+    /// # Safety
+    /// `from` must be valid for reading and `to` for writing `LANES` f32 at each of `LANES` multiples of their strides.
+    #[inline(always)]
+    unsafe fn transpose(
+        self,
+        from: *const f32,
+        from_stride: usize,
+        to: *mut f32,
+        to_stride: usize,
+    ) {
+        for i in 0..Self::LANES {
+            for j in 0..Self::LANES {
+                // SAFETY: row and column lie in the square that the caller promises.
+                unsafe { *to.add(j * to_stride + i) = *from.add(i * from_stride + j) };
+            }
+        }
+    }
+
     /// The zero vector.
     #[inline(always)]
     fn zero(self) -> Self::F32 {

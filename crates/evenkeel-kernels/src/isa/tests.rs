@@ -22,6 +22,17 @@ impl SimdOp for Check {
             unsafe { s.store(v, out.as_mut_ptr()) };
             out[..lanes].to_vec()
         };
+        let stride = MAX_LANES + 3;
+        let square: Vec<f32> = (0..MAX_LANES * stride).map(|i| i as f32).collect();
+        let mut turned = vec![-1.0f32; MAX_LANES * (stride + 1)];
+        // SAFETY: both hold MAX_LANES rows of their stride.
+        unsafe { s.transpose(square.as_ptr(), stride, turned.as_mut_ptr(), stride + 1) };
+        for i in 0..lanes {
+            for j in 0..lanes {
+                assert_eq!(turned[j * (stride + 1) + i], square[i * stride + j]);
+            }
+            assert_eq!(turned[i * (stride + 1) + lanes], -1.0);
+        }
         for start in (0..MAX_LANES).step_by(lanes) {
             let (x, y) = (&VALUES[start..start + lanes], &OTHERS[start..start + lanes]);
             // SAFETY: both slices hold LANES values.

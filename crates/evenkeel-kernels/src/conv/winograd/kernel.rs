@@ -2,9 +2,11 @@
 
 use super::super::geometry::Conv2dGeometry;
 use super::lines::Lines;
+use super::steps::Matrices;
 use crate::gemm::panels::{Panel, Panels, Strided, pack_panel};
 use crate::gemm::scratch::with_scratch;
 use crate::isa::{Simd, SimdOp, dispatch};
+use std::marker::PhantomData;
 use std::ops::Range;
 
 /// Which way a kernel is read.
@@ -26,10 +28,10 @@ impl Direction {
     }
 }
 
-/// Rows transformed at a time: with nine taps and two vectors they stay in the first-level cache.
-const ROWS: usize = 16;
+/// Rows transposed at a time: long enough stretches of every column for the prefetcher, and with nine taps they stay in cache.
+const ROWS: usize = 64;
 
-/// Transforms some rows of one panel of the kernel into `packed`: ALPHA² matrices of `range.len() × panel.width`.
+/// Transforms some rows of one panel of the kernel into `packed`, laid out as [`Matrices`] of that many rows.
 pub(super) fn transform_panel<L: Lines<OUT, ALPHA>, const OUT: usize, const ALPHA: usize>(
     geometry: &Conv2dGeometry,
     direction: Direction,
@@ -39,49 +41,65 @@ pub(super) fn transform_panel<L: Lines<OUT, ALPHA>, const OUT: usize, const ALPH
     weight: &[f32],
     packed: &mut [f32],
 ) {
-    let outputs = geometry.out_channels();
-    with_scratch(9 * ROWS * panel.width, |taps| {
-        for first in range.clone().step_by(ROWS) {
-            let count = ROWS.min(range.end - first);
-            for (tap, to) in taps.chunks_exact_mut(ROWS * panel.width).enumerate() {
-                let at = match direction {
-                    Direction::Forward => tap,
-                    Direction::Backward => 8 - tap,
-                };
-                let (row_stride, column_stride) = match direction {
-                    Direction::Forward => (outputs, 1),
-                    Direction::Backward => (1, outputs),
-                };
-                let source = Strided {
-                    values: weight,
-                    origin: at * geometry.in_channels() * outputs + first * row_stride,
-                    row_stride,
-                    column_stride,
-                };
-                pack_panel(to, panel, count, source);
-            }
+    let (inputs, outputs) = (geometry.in_channels(), geometry.out_channels());
+    let layout = Matrices {
+        rows: range.len(),
+        elements: ALPHA * ALPHA,
+    };
+    let transform =
+        |taps: &[f32], starts, row_stride, columns, rows: Range<usize>, packed: &mut [f32]| {
             dispatch(Transform::<L, OUT, ALPHA> {
                 lanes: panels.lanes(),
                 taps,
-                tap_stride: ROWS * panel.width,
-                length: count * panel.width,
-                packed: &mut packed[(first - range.start) * panel.width..],
-                element_stride: range.len() * panel.width,
-                _lines: std::marker::PhantomData,
+                starts,
+                row_stride,
+                columns,
+                rows: rows.len(),
+                panel,
+                packed,
+                element: layout.element(panel),
+                lines: PhantomData,
             });
+        };
+    if direction == Direction::Forward {
+        let starts =
+            std::array::from_fn(|tap| (tap * inputs + range.start) * outputs + panel.start);
+        transform(weight, starts, outputs, panel.columns, range, packed);
+        return;
+    }
+    with_scratch(9 * ROWS * panel.width, |taps| {
+        for first in range.clone().step_by(ROWS) {
+            let rows = first..(first + ROWS).min(range.end);
+            for (tap, to) in taps.chunks_exact_mut(ROWS * panel.width).enumerate() {
+                let source = Strided {
+                    values: weight,
+                    origin: (8 - tap) * inputs * outputs + first,
+                    row_stride: 1,
+                    column_stride: outputs,
+                };
+                pack_panel(to, panel, rows.len(), source);
+            }
+            let starts = std::array::from_fn(|tap| tap * ROWS * panel.width);
+            let packed = &mut packed[(first - range.start) * panel.width..];
+            transform(taps, starts, panel.width, panel.width, rows, packed);
         }
     });
 }
 
-/// `U = G·g·Gᵀ` for `length` kernels side by side.
+/// `U = G·g·Gᵀ` for some rows of a panel.
 struct Transform<'a, L, const OUT: usize, const ALPHA: usize> {
     lanes: usize,
     taps: &'a [f32],
-    tap_stride: usize,
-    length: usize,
+    /// The first row and column of each tap.
+    starts: [usize; 9],
+    row_stride: usize,
+    /// Columns that exist.
+    columns: usize,
+    rows: usize,
+    panel: Panel,
     packed: &'a mut [f32],
-    element_stride: usize,
-    _lines: std::marker::PhantomData<L>,
+    element: usize,
+    lines: PhantomData<L>,
 }
 
 impl<L: Lines<OUT, ALPHA>, const OUT: usize, const ALPHA: usize> SimdOp
@@ -91,32 +109,49 @@ impl<L: Lines<OUT, ALPHA>, const OUT: usize, const ALPHA: usize> SimdOp
 
     #[inline(always)]
     fn call<S: Simd>(self, s: S) {
+        if self.rows == 0 {
+            return;
+        }
+        let width = self.panel.width;
         assert_eq!(
             self.lanes,
             S::LANES,
             "the instruction set changed during a call"
         );
-        assert!(self.length.is_multiple_of(S::LANES));
-        assert!(8 * self.tap_stride + self.length <= self.taps.len());
-        assert!((ALPHA * ALPHA - 1) * self.element_stride + self.length <= self.packed.len());
-        for start in (0..self.length).step_by(S::LANES) {
-            // SAFETY: whole vectors inside `length`, which was compared with both slices for every tap and element.
-            unsafe {
-                let mut taps = [[s.zero(); 3]; 3];
-                for (i, line) in taps.iter_mut().enumerate() {
-                    for (j, tap) in line.iter_mut().enumerate() {
-                        *tap = s.load(
-                            self.taps
-                                .as_ptr()
-                                .add((i * 3 + j) * self.tap_stride + start),
-                        );
+        assert!(width == self.panel.vectors * S::LANES && self.columns <= width);
+        assert!(self.columns > width - S::LANES);
+        let reach = (self.rows - 1) * self.row_stride + self.columns;
+        assert!(
+            self.starts
+                .iter()
+                .all(|start| start + reach <= self.taps.len())
+        );
+        assert!((ALPHA * ALPHA - 1) * self.element + self.rows * width <= self.packed.len());
+        for row in 0..self.rows {
+            for vector in 0..self.panel.vectors {
+                let at = vector * S::LANES;
+                let lanes = S::LANES.min(self.columns - at);
+                // SAFETY: rows and lanes that exist, whose reach was compared with the taps, and whole vectors of the panel's
+                // width, compared with `packed` for the last element.
+                unsafe {
+                    let mut taps = [[s.zero(); 3]; 3];
+                    for i in 0..3 {
+                        for j in 0..3 {
+                            let tap = self.starts[i * 3 + j] + row * self.row_stride + at;
+                            let tap = self.taps.as_ptr().add(tap);
+                            taps[i][j] = if lanes == S::LANES {
+                                s.load(tap)
+                            } else {
+                                s.load_partial(tap, lanes)
+                            };
+                        }
                     }
-                }
-                let elements = L::kernel_square(s, taps);
-                for i in 0..ALPHA {
-                    for j in 0..ALPHA {
-                        let at = (i * ALPHA + j) * self.element_stride + start;
-                        s.store(elements[i][j], self.packed.as_mut_ptr().add(at));
+                    let elements = L::kernel_square(s, taps);
+                    let to = self.packed.as_mut_ptr().add(row * width + at);
+                    for i in 0..ALPHA {
+                        for j in 0..ALPHA {
+                            s.store(elements[i][j], to.add((i * ALPHA + j) * self.element));
+                        }
                     }
                 }
             }

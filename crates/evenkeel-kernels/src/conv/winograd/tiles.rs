@@ -40,6 +40,16 @@ impl Tiling {
         self.destination[1].div_ceil(self.width)
     }
 
+    /// Elements of the source.
+    pub fn source_length(&self) -> usize {
+        self.batch * self.source[0] * self.source[1] * self.channels
+    }
+
+    /// Elements of a destination with `channels` channels.
+    pub fn destination_length(&self, channels: usize) -> usize {
+        self.batch * self.destination[0] * self.destination[1] * channels
+    }
+
     /// Tiles in the batch.
     pub fn count(&self) -> usize {
         self.batch * self.rows() * self.columns()

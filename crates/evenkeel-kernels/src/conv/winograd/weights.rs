@@ -1,15 +1,17 @@
 //! Gradient of the weights: outer products of transformed input and transformed gradient, summed over tiles, transformed back once.
 
 use super::super::geometry::Conv2dGeometry;
-use super::super::plan;
+use super::super::plan::{self, WinogradPlan};
 use super::lines::Lines;
-use super::tiles::{Tile, Tiling, transform_input};
-use crate::gemm::columns::strip;
+use super::steps::{
+    Layout, Matrices, SumOuterProducts, TransformBack, TransformGradient, TransformSource,
+};
+use super::tiles::Tiling;
 use crate::gemm::lanes;
-use crate::gemm::panels::{Panel, Panels};
+use crate::gemm::panels::Panels;
 use crate::gemm::scratch::with_scratch;
 use crate::gemm::target::Target;
-use crate::isa::{Simd, SimdOp, dispatch};
+use crate::isa::dispatch;
 use crate::parallel::{for_each_task, piece};
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -37,313 +39,236 @@ pub(in super::super) fn backward_weights<
         weight_gradient.fill(0.0);
         return;
     }
-    let elements = ALPHA * ALPHA;
-    let rows = geometry.in_channels();
     let panels = Panels::new(geometry.out_channels(), lanes());
-    let plan = plan::winograd_weights(tiling.count(), rows, panels, elements);
-    let segments = tiling.count().div_ceil(plan.tiles);
-    let length = elements * rows * panels.padded_columns();
-    with_scratch(segments * length, |sums| {
-        {
-            // SAFETY: tasks have different segments or different panels.
-            let target = unsafe { Target::new(&mut *sums) };
-            let panel_tasks = panels.count().div_ceil(plan.panels);
-            let work = geometry.multiplications();
-            for_each_task(segments * panel_tasks, work, |task| {
-                let segment = task / panel_tasks;
-                let range = piece(task % panel_tasks, plan.panels, panels.count());
-                let layout = Layout::new(rows, panels, range.clone(), plan.group, elements);
-                with_scratch(layout.length, |scratch| {
-                    dispatch(Sums::<L, OUT, ALPHA> {
-                        tiling: &tiling,
-                        tiles: piece(segment, plan.tiles, tiling.count()),
-                        input,
-                        gradient: output_gradient,
+    let plan = plan::winograd_weights(tiling.count(), tiling.channels, panels, ALPHA * ALPHA);
+    let gradient = Gradient::<L, OUT, ALPHA> {
+        geometry,
+        tiling: &tiling,
+        panels,
+        plan,
+        input,
+        output_gradient,
+        // SAFETY: tasks have different channels or different panels.
+        target: unsafe { Target::new(weight_gradient) },
+        lines: PhantomData,
+    };
+    if plan.large {
+        gradient.by_channels();
+    } else {
+        gradient.by_tiles();
+    }
+}
+
+/// A pass with all that its tasks share.
+struct Gradient<'a, L, const OUT: usize, const ALPHA: usize> {
+    geometry: &'a Conv2dGeometry,
+    tiling: &'a Tiling,
+    panels: Panels,
+    plan: WinogradPlan,
+    input: &'a [f32],
+    output_gradient: &'a [f32],
+    target: Target<'a>,
+    lines: PhantomData<L>,
+}
+
+/// Input channels of one task: they share transformed gradients.
+const CHANNELS: usize = 48;
+
+impl<L: Lines<OUT, ALPHA>, const OUT: usize, const ALPHA: usize> Gradient<'_, L, OUT, ALPHA> {
+    const ELEMENTS: usize = ALPHA * ALPHA;
+
+    fn matrices(&self, rows: usize) -> Matrices {
+        Matrices {
+            rows,
+            elements: Self::ELEMENTS,
+        }
+    }
+
+    /// Where there are more pixels than weights: every task sums over some tiles; the sums are added up in order.
+    fn by_tiles(&self) {
+        let (tiling, panels, plan, rows) =
+            (self.tiling, self.panels, self.plan, self.tiling.channels);
+        let segments = tiling.count().div_ceil(plan.tiles);
+        let layout = self.matrices(rows);
+        let length = layout.length(panels);
+        with_scratch(segments * length, |sums| {
+            {
+                // SAFETY: tasks have different segments or different panels.
+                let target = unsafe { Target::new(&mut *sums) };
+                let panel_tasks = panels.count().div_ceil(plan.panels);
+                let work = self.geometry.multiplications();
+                for_each_task(segments * panel_tasks, work, |task| {
+                    let segment = task / panel_tasks;
+                    self.sum(
+                        piece(segment, plan.tiles, tiling.count()),
+                        piece(task % panel_tasks, plan.panels, panels.count()),
+                        target.from(segment * length),
+                    );
+                });
+            }
+            const CHANNELS: usize = 16;
+            let blocks = rows.div_ceil(CHANNELS);
+            for_each_task(panels.count() * blocks, sums.len(), |task| {
+                let index = task / blocks;
+                let panel = panels.panel(index);
+                let channels = piece(task % blocks, CHANNELS, rows);
+                let start = layout.start(panels, index) + channels.start * panel.width;
+                dispatch(TransformBack::<L, OUT, ALPHA> {
+                    sums: &sums[start..],
+                    element: layout.element(panel),
+                    segments,
+                    segment: length,
+                    panels,
+                    panel,
+                    inputs: rows,
+                    channels,
+                    target: self.target,
+                    lines: PhantomData,
+                });
+            });
+        });
+    }
+
+    /// The sums over `tiles` for the panels of `range`, `[panel][element][channel][column]`.
+    fn sum(&self, tiles: Range<usize>, range: Range<usize>, target: Target<'_>) {
+        let (panels, group, rows) = (self.panels, self.plan.group, self.tiling.channels);
+        let begin = panels.panel(range.start).start;
+        let widths = range.clone().map(|index| panels.panel(index).width);
+        let input_layout = Layout::new(group, rows, Self::ELEMENTS);
+        let gradient_layout = Layout::new(group, widths.sum(), Self::ELEMENTS);
+        let layout = self.matrices(rows);
+        let length = input_layout.length() + gradient_layout.length();
+        with_scratch(length + input_layout.tile, |scratch| {
+            let (inputs, scratch) = scratch.split_at_mut(input_layout.length());
+            let (gradients, zeros) = scratch.split_at_mut(gradient_layout.length());
+            zeros.fill(0.0);
+            for first in tiles.clone().step_by(group) {
+                let group_tiles = first..(first + group).min(tiles.end);
+                // SAFETY: this task's own.
+                let to = unsafe { Target::new(inputs) };
+                self.transform_input(group_tiles.clone(), zeros, input_layout, to);
+                for index in range.clone() {
+                    let start = (panels.panel(index).start - begin) * group;
+                    // SAFETY: this task's own.
+                    let to = unsafe { Target::new(&mut gradients[start..]) };
+                    self.transform_gradient(group_tiles.clone(), index, gradient_layout, to);
+                }
+                for index in range.clone() {
+                    let panel = panels.panel(index);
+                    dispatch(SumOuterProducts {
+                        a: inputs,
+                        a_layout: input_layout,
+                        tiles: group_tiles.len(),
+                        channels: 0..rows,
+                        b: &gradients[(panel.start - begin) * group..],
+                        b_layout: gradient_layout,
+                        panel,
+                        c: target.from(layout.start(panels, index)),
+                        c_layout: layout,
+                        accumulate: first > tiles.start,
+                        lanes: panels.lanes(),
+                    });
+                }
+            }
+        });
+    }
+
+    /// Where there are more weights than pixels: input and gradient are transformed first, then every task computes the gradient
+    /// of some channels and panels from all tiles. So the sums, four times the size of the weights, never leave the cache.
+    fn by_channels(&self) {
+        let (tiling, panels, rows) = (self.tiling, self.panels, self.tiling.channels);
+        let tiles = tiling.count();
+        let input_layout = Layout::new(tiles, rows, Self::ELEMENTS);
+        let gradient_layout = Layout::new(tiles, panels.padded_columns(), Self::ELEMENTS);
+        let length = input_layout.length() + gradient_layout.length();
+        with_scratch(length + input_layout.tile, |scratch| {
+            let (inputs, scratch) = scratch.split_at_mut(input_layout.length());
+            let (gradients, zeros) = scratch.split_at_mut(gradient_layout.length());
+            zeros.fill(0.0);
+            {
+                const TILES: usize = 8;
+                // SAFETY: tasks have different tiles.
+                let (to_inputs, to_gradients) =
+                    unsafe { (Target::new(inputs), Target::new(gradients)) };
+                for_each_task(tiles.div_ceil(TILES), length, |task| {
+                    let part = piece(task, TILES, tiles);
+                    let to = to_inputs.from(part.start * input_layout.tile);
+                    self.transform_input(part.clone(), zeros, input_layout, to);
+                    for index in 0..panels.count() {
+                        let panel = panels.panel(index);
+                        let start = panel.start * tiles + part.start * panel.width;
+                        let to = to_gradients.from(start);
+                        self.transform_gradient(part.clone(), index, gradient_layout, to);
+                    }
+                });
+            }
+            let (inputs, gradients) = (&*inputs, &*gradients);
+            let blocks = rows.div_ceil(CHANNELS);
+            let work = self.geometry.multiplications();
+            for_each_task(blocks * panels.count(), work, |task| {
+                let channels = piece(task / panels.count(), CHANNELS, rows);
+                let panel = panels.panel(task % panels.count());
+                let layout = self.matrices(channels.len());
+                with_scratch(layout.panel_length(panel), |sums| {
+                    dispatch(SumOuterProducts {
+                        a: inputs,
+                        a_layout: input_layout,
+                        tiles,
+                        channels: channels.clone(),
+                        b: &gradients[panel.start * tiles..],
+                        b_layout: gradient_layout,
+                        panel,
+                        // SAFETY: this task's own.
+                        c: unsafe { Target::new(sums) },
+                        c_layout: layout,
+                        accumulate: false,
+                        lanes: panels.lanes(),
+                    });
+                    dispatch(TransformBack::<L, OUT, ALPHA> {
+                        sums,
+                        element: layout.element(panel),
+                        segments: 1,
+                        segment: 0,
                         panels,
-                        range: range.clone(),
-                        target: target.from(segment * length),
-                        layout,
-                        scratch,
-                        _lines: PhantomData,
+                        panel,
+                        inputs: rows,
+                        channels,
+                        target: self.target,
+                        lines: PhantomData,
                     });
                 });
             });
-        }
-        const ROWS: usize = 16;
-        let blocks = rows.div_ceil(ROWS);
-        // SAFETY: tasks have different panels or different rows.
-        let target = unsafe { Target::new(weight_gradient) };
-        for_each_task(panels.count() * blocks, sums.len(), |task| {
-            dispatch(TransformBack::<L, OUT, ALPHA> {
-                sums,
-                segments,
-                length,
-                panels,
-                index: task / blocks,
-                inputs: rows,
-                rows: piece(task % blocks, ROWS, rows),
-                target,
-                _lines: PhantomData,
-            });
         });
-    });
-}
+    }
 
-/// Where a task keeps its transforms; see the layout of the sweep.
-#[derive(Clone, Copy)]
-struct Layout {
-    /// Tiles in a group.
-    group: usize,
-    /// Between the channels of neighbouring tiles in the transformed input.
-    input_stride: usize,
-    /// Between elements of the transformed input.
-    input_element: usize,
-    /// Where the transformed gradient begins.
-    gradients: usize,
-    /// Between elements of the transformed gradient, in which panels lie one after another.
-    gradient_element: usize,
-    /// Where the zeros begin.
-    zeros: usize,
-    /// Floats in all.
-    length: usize,
-}
-
-impl Layout {
-    fn new(
-        rows: usize,
-        panels: Panels,
-        range: Range<usize>,
-        group: usize,
-        elements: usize,
-    ) -> Layout {
-        const LINE: usize = 16;
-        let input_stride = rows.next_multiple_of(LINE);
-        let input_element = group * input_stride + LINE;
-        let width: usize = range.map(|index| panels.panel(index).width).sum();
-        let gradient_element = (group * width).next_multiple_of(LINE) + LINE;
-        let gradients = elements * input_element;
-        let zeros = gradients + elements * gradient_element;
-        Layout {
-            group,
-            input_stride,
-            input_element,
-            gradients,
-            gradient_element,
+    fn transform_input(&self, tiles: Range<usize>, zeros: &[f32], layout: Layout, to: Target<'_>) {
+        dispatch(TransformSource::<L, OUT, ALPHA> {
+            tiling: self.tiling,
+            tiles,
+            source: self.input,
             zeros,
-            length: zeros + input_stride,
-        }
+            layout,
+            to,
+            lines: PhantomData,
+        });
     }
-}
 
-/// One task: the sums over some tiles for some panels, `[panel][element][row][column]`.
-struct Sums<'a, L, const OUT: usize, const ALPHA: usize> {
-    tiling: &'a Tiling,
-    tiles: Range<usize>,
-    input: &'a [f32],
-    gradient: &'a [f32],
-    panels: Panels,
-    range: Range<usize>,
-    target: Target<'a>,
-    layout: Layout,
-    scratch: &'a mut [f32],
-    _lines: PhantomData<L>,
-}
-
-impl<L: Lines<OUT, ALPHA>, const OUT: usize, const ALPHA: usize> SimdOp
-    for Sums<'_, L, OUT, ALPHA>
-{
-    type Output = ();
-
-    #[inline(always)]
-    fn call<S: Simd>(self, s: S) {
-        let (tiling, layout, panels) = (self.tiling, self.layout, self.panels);
-        let elements = ALPHA * ALPHA;
-        let rows = tiling.channels;
-        assert_eq!(
-            panels.lanes(),
-            S::LANES,
-            "the instruction set changed during a call"
-        );
-        assert_eq!(tiling.width, OUT);
-        let pixels = |size: [usize; 2]| tiling.batch * size[0] * size[1];
-        assert_eq!(self.input.len(), pixels(tiling.source) * rows);
-        assert_eq!(
-            self.gradient.len(),
-            pixels(tiling.destination) * panels.columns()
-        );
-        assert!(self.tiles.end <= tiling.count() && self.range.end <= panels.count());
-        assert!(elements * rows * panels.padded_columns() <= self.target.length());
-        assert_eq!(self.scratch.len(), layout.length);
-        self.scratch[layout.zeros..].fill(0.0);
-        let scratch = self.scratch.as_mut_ptr();
-        let begin = panels.panel(self.range.start).start;
-        let mut first = self.tiles.start;
-        while first < self.tiles.end {
-            let group = first..(first + layout.group).min(self.tiles.end);
-            // SAFETY: the layout has room for `layout.group` tiles of every element, for the input's channels rounded up to
-            // whole vectors and for the range's panels; the asserts above compared every other slice with the sizes that the
-            // tiles and panels span.
-            unsafe {
-                let (gradients, zeros) = (scratch.add(layout.gradients), scratch.add(layout.zeros));
-                for (index, tile) in tiling.tiles(group.clone()).enumerate() {
-                    transform_input::<S, L, OUT, ALPHA>(
-                        s,
-                        tiling,
-                        tile,
-                        self.input.as_ptr(),
-                        zeros,
-                        scratch.add(index * layout.input_stride),
-                        layout.input_element,
-                    );
-                    for at in self.range.clone() {
-                        let panel = panels.panel(at);
-                        let to = (panel.start - begin) * layout.group + index * panel.width;
-                        self.transform_gradient(s, panel, tile, gradients.add(to));
-                    }
-                }
-                for element in 0..elements {
-                    for at in self.range.clone() {
-                        let panel = panels.panel(at);
-                        let a = scratch.add(element * layout.input_element);
-                        let b = gradients.add(
-                            element * layout.gradient_element
-                                + (panel.start - begin) * layout.group,
-                        );
-                        let c = self
-                            .target
-                            .pointer()
-                            .add(rows * (elements * panel.start + element * panel.width));
-                        let accumulate = first > self.tiles.start;
-                        strip(
-                            s,
-                            panel.vectors,
-                            rows,
-                            a,
-                            (0..group.len()).map(|tile| tile * layout.input_stride),
-                            b,
-                            c,
-                            panel.width,
-                            S::LANES,
-                            accumulate,
-                        );
-                    }
-                }
-            }
-            first = group.end;
-        }
-    }
-}
-
-impl<L: Lines<OUT, ALPHA>, const OUT: usize, const ALPHA: usize> Sums<'_, L, OUT, ALPHA> {
-    /// Transforms the output's gradient in a tile, with zeros for pixels and columns that do not exist.
-    ///
-    /// # Safety
-    /// `to` must have room for the panel's width at every element; `call` must have checked.
-    #[inline(always)]
-    unsafe fn transform_gradient<S: Simd>(&self, s: S, panel: Panel, tile: Tile, to: *mut f32) {
-        let [height, width] = self.tiling.destination;
-        let (rows, columns) = (OUT.min(height - tile.row), OUT.min(width - tile.column));
-        let channels = self.panels.columns();
-        let pixel = (tile.image * height + tile.row) * width + tile.column;
-        for vector in 0..panel.vectors {
-            let at = vector * S::LANES;
-            let lanes = S::LANES.min(panel.columns - at);
-            // SAFETY: the caller's promise; rows and columns end with the image, lanes with the channels.
-            unsafe {
-                let from = self
-                    .gradient
-                    .as_ptr()
-                    .add(pixel * channels + panel.start + at);
-                let mut values = [[s.zero(); OUT]; OUT];
-                for i in 0..OUT {
-                    for j in 0..OUT {
-                        if i < rows && j < columns {
-                            let from = from.add((i * width + j) * channels);
-                            values[i][j] = if lanes == S::LANES {
-                                s.load(from)
-                            } else {
-                                s.load_partial(from, lanes)
-                            };
-                        }
-                    }
-                }
-                let values = L::gradient_square(s, values);
-                for i in 0..ALPHA {
-                    for j in 0..ALPHA {
-                        let element = (i * ALPHA + j) * self.layout.gradient_element;
-                        s.store(values[i][j], to.add(element + at));
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// Adds up the segments in their order and transforms some rows of one panel back: `dg = Gᵀ·m·G`.
-struct TransformBack<'a, L, const OUT: usize, const ALPHA: usize> {
-    sums: &'a [f32],
-    segments: usize,
-    length: usize,
-    panels: Panels,
-    index: usize,
-    inputs: usize,
-    rows: Range<usize>,
-    target: Target<'a>,
-    _lines: PhantomData<L>,
-}
-
-impl<L: Lines<OUT, ALPHA>, const OUT: usize, const ALPHA: usize> SimdOp
-    for TransformBack<'_, L, OUT, ALPHA>
-{
-    type Output = ();
-
-    #[inline(always)]
-    fn call<S: Simd>(self, s: S) {
-        let elements = ALPHA * ALPHA;
-        let columns = self.panels.columns();
-        assert_eq!(
-            self.panels.lanes(),
-            S::LANES,
-            "the instruction set changed during a call"
-        );
-        assert_eq!(
-            self.length,
-            elements * self.inputs * self.panels.padded_columns()
-        );
-        assert!(self.segments * self.length <= self.sums.len() && self.rows.end <= self.inputs);
-        assert_eq!(self.target.length(), 9 * self.inputs * columns);
-        let panel = self.panels.panel(self.index);
-        for row in self.rows.clone() {
-            for vector in 0..panel.vectors {
-                let at = vector * S::LANES;
-                let lanes = S::LANES.min(panel.columns - at);
-                // SAFETY: element, row and vector lie inside a segment's sums, tap, row and lanes inside the gradient: the
-                // asserts compared both lengths.
-                unsafe {
-                    let mut values = [[s.zero(); ALPHA]; ALPHA];
-                    for i in 0..ALPHA {
-                        for j in 0..ALPHA {
-                            let element = elements * panel.start + (i * ALPHA + j) * panel.width;
-                            let from = self
-                                .sums
-                                .as_ptr()
-                                .add(self.inputs * element + row * panel.width + at);
-                            let mut sum = s.load(from);
-                            for segment in 1..self.segments {
-                                sum = s.add(sum, s.load(from.add(segment * self.length)));
-                            }
-                            values[i][j] = sum;
-                        }
-                    }
-                    let taps = L::kernel_gradient_square(s, values);
-                    for i in 0..3 {
-                        for j in 0..3 {
-                            let to = ((i * 3 + j) * self.inputs + row) * columns + panel.start + at;
-                            s.store_partial(taps[i][j], self.target.pointer().add(to), lanes);
-                        }
-                    }
-                }
-            }
-        }
+    fn transform_gradient(
+        &self,
+        tiles: Range<usize>,
+        index: usize,
+        layout: Layout,
+        to: Target<'_>,
+    ) {
+        dispatch(TransformGradient::<L, OUT, ALPHA> {
+            tiling: self.tiling,
+            tiles,
+            gradient: self.output_gradient,
+            panels: self.panels,
+            panel: self.panels.panel(index),
+            layout,
+            to,
+            lines: PhantomData,
+        });
     }
 }

@@ -1,0 +1,532 @@
+//! The steps of a Winograd pass, each one kernel: transform the source, multiply, transform back.
+//!
+//! Transforms lie in memory element by element: element `e` of tile `t` begins at `e * element + t * tile`, its channels side by side.
+
+use super::lines::Lines;
+use super::tiles::{Tiling, transform_input};
+use crate::gemm::columns::strip;
+use crate::gemm::panels::{Panel, Panels};
+use crate::gemm::rows::{Rows, Run, Start, row_strip};
+use crate::gemm::target::Target;
+use crate::isa::{Simd, SimdOp};
+use std::marker::PhantomData;
+use std::ops::Range;
+
+/// How transforms lie in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Layout {
+    /// Tiles that there is room for.
+    pub tiles: usize,
+    /// Elements of a transform.
+    pub elements: usize,
+    /// Floats between neighbouring tiles.
+    pub tile: usize,
+    /// Floats between neighbouring elements.
+    pub element: usize,
+}
+
+impl Layout {
+    /// Room for `tiles` tiles of `channels` channels. Elements are a line further apart than a power of two would put them, and
+    /// long tiles an odd number of lines, so that neighbours do not all fall into the same sets of the cache.
+    pub(super) fn new(tiles: usize, channels: usize, elements: usize) -> Layout {
+        const LINE: usize = 16;
+        let lines = channels.div_ceil(LINE);
+        let tile = LINE * if lines < 8 { lines } else { lines | 1 };
+        Layout {
+            tiles,
+            elements,
+            tile,
+            element: tiles * tile + LINE,
+        }
+    }
+
+    /// Floats in all.
+    pub(super) fn length(&self) -> usize {
+        self.elements * self.element
+    }
+
+    /// The layout of one panel's products or gradients, in a matrix of several panels: panels lie one after another.
+    fn panel(&self, panel: Panel) -> Layout {
+        Layout {
+            tile: panel.width,
+            ..*self
+        }
+    }
+}
+
+/// How the matrices of all elements lie in memory, panel after panel: transformed kernels, or sums on their way to a kernel's
+/// gradient. As in [`Layout`], elements are a line further apart than a power of two would put them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Matrices {
+    /// Rows of each matrix.
+    pub rows: usize,
+    /// Matrices.
+    pub elements: usize,
+}
+
+impl Matrices {
+    const LINE: usize = 16;
+
+    /// Floats between the elements of a panel.
+    pub(super) fn element(&self, panel: Panel) -> usize {
+        self.rows * panel.width + Self::LINE
+    }
+
+    /// Floats of a panel.
+    pub(super) fn panel_length(&self, panel: Panel) -> usize {
+        self.elements * self.element(panel)
+    }
+
+    /// Where panel `index` begins.
+    pub(super) fn start(&self, panels: Panels, index: usize) -> usize {
+        self.elements * (self.rows * panels.panel(index).start + index * Self::LINE)
+    }
+
+    /// Floats of all panels.
+    pub(super) fn length(&self, panels: Panels) -> usize {
+        self.elements * (self.rows * panels.padded_columns() + panels.count() * Self::LINE)
+    }
+}
+
+/// `Bᵀ·d·B` of the source under some tiles.
+pub(super) struct TransformSource<'a, L, const OUT: usize, const ALPHA: usize> {
+    pub tiling: &'a Tiling,
+    pub tiles: Range<usize>,
+    pub source: &'a [f32],
+    /// At least as many zeros as the source has channels.
+    pub zeros: &'a [f32],
+    pub layout: Layout,
+    /// Where the first tile goes; the layout reaches to its end.
+    pub to: Target<'a>,
+    pub lines: PhantomData<L>,
+}
+
+impl<L: Lines<OUT, ALPHA>, const OUT: usize, const ALPHA: usize> SimdOp
+    for TransformSource<'_, L, OUT, ALPHA>
+{
+    type Output = ();
+
+    #[inline(always)]
+    fn call<S: Simd>(self, s: S) {
+        let (tiling, layout) = (self.tiling, self.layout);
+        let channels = tiling.channels.next_multiple_of(S::LANES);
+        assert_eq!(tiling.width, OUT);
+        assert_eq!(self.source.len(), tiling.source_length());
+        assert!(self.tiles.end <= tiling.count());
+        assert!(self.zeros.len() >= channels && layout.tile >= channels);
+        assert!(layout.elements == ALPHA * ALPHA && self.tiles.len() <= layout.tiles);
+        let reach = (layout.elements - 1) * layout.element + self.tiles.len() * layout.tile;
+        assert!(reach <= self.to.length());
+        for (index, tile) in tiling.tiles(self.tiles.clone()).enumerate() {
+            // SAFETY: the asserts above compared the source with the batch, the zeros with the channels, and the furthest store
+            // with the room there is.
+            unsafe {
+                transform_input::<S, L, OUT, ALPHA>(
+                    s,
+                    tiling,
+                    tile,
+                    self.source.as_ptr(),
+                    self.zeros.as_ptr(),
+                    self.to.pointer().add(index * layout.tile),
+                    layout.element,
+                );
+            }
+        }
+    }
+}
+
+/// For every element, the transformed source times the transformed kernel: some rows of the kernel, one panel.
+pub(super) struct Multiply<'a> {
+    /// The transformed source.
+    pub a: &'a [f32],
+    pub a_layout: Layout,
+    /// Tiles to multiply.
+    pub tiles: Range<usize>,
+    /// Channels of the source to sum over.
+    pub channels: Range<usize>,
+    /// The transformed kernel, from the panel on: a row for each of these channels.
+    pub b: &'a [f32],
+    pub b_layout: Matrices,
+    pub panel: Panel,
+    /// The products, of the panel alone.
+    pub c: &'a mut [f32],
+    pub c_layout: Layout,
+    /// Adds to what `c` holds.
+    pub accumulate: bool,
+    pub lanes: usize,
+}
+
+/// Evenly spaced rows.
+#[derive(Clone, Copy)]
+struct Spaced {
+    a: *const f32,
+    a_stride: usize,
+    c: *mut f32,
+    c_stride: usize,
+    count: usize,
+}
+
+impl Rows for Spaced {
+    #[inline(always)]
+    fn count(self) -> usize {
+        self.count
+    }
+    #[inline(always)]
+    unsafe fn a(self, row: usize) -> *const f32 {
+        // SAFETY: the row exists, so it lies inside what `a` points to.
+        unsafe { self.a.add(row * self.a_stride) }
+    }
+    #[inline(always)]
+    unsafe fn c(self, row: usize) -> *mut f32 {
+        // SAFETY: as above.
+        unsafe { self.c.add(row * self.c_stride) }
+    }
+}
+
+impl SimdOp for Multiply<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call<S: Simd>(self, s: S) {
+        let (a_layout, c_layout) = (self.a_layout, self.c_layout.panel(self.panel));
+        let (elements, depth, tiles) = (a_layout.elements, self.channels.len(), self.tiles.len());
+        assert_eq!(
+            self.lanes,
+            S::LANES,
+            "the instruction set changed during a call"
+        );
+        assert_eq!(elements, c_layout.elements);
+        assert!(self.tiles.end <= a_layout.tiles && self.channels.end <= a_layout.tile);
+        assert!(a_layout.length() <= self.a.len());
+        assert_eq!(self.panel.width, self.panel.vectors * S::LANES);
+        let b_element = self.b_layout.element(self.panel);
+        assert_eq!(
+            (self.b_layout.rows, self.b_layout.elements),
+            (depth, elements)
+        );
+        assert!(elements * b_element <= self.b.len());
+        assert!((elements - 1) * c_layout.element + tiles * c_layout.tile <= self.c.len());
+        let runs = [Run {
+            offset: 0,
+            length: depth,
+        }];
+        for element in 0..elements {
+            // SAFETY: tiles, channels and elements end inside the layouts, and the asserts compared those with the slices.
+            unsafe {
+                let rows = Spaced {
+                    a: self.a.as_ptr().add(
+                        element * a_layout.element
+                            + self.tiles.start * a_layout.tile
+                            + self.channels.start,
+                    ),
+                    a_stride: a_layout.tile,
+                    c: self.c.as_mut_ptr().add(element * c_layout.element),
+                    c_stride: c_layout.tile,
+                    count: tiles,
+                };
+                let b = self.b.as_ptr().add(element * b_element);
+                let start = if self.accumulate {
+                    Start::Output
+                } else {
+                    Start::Zero
+                };
+                row_strip(s, self.panel.vectors, rows, &runs, b, S::LANES, start);
+            }
+        }
+    }
+}
+
+/// `Aᵀ·m·A` of the products of one panel, with the bias, into the destination.
+pub(super) struct TransformOutput<'a, L, const OUT: usize, const ALPHA: usize> {
+    pub tiling: &'a Tiling,
+    pub tiles: Range<usize>,
+    /// The products, of the panel alone.
+    pub products: &'a [f32],
+    pub layout: Layout,
+    pub panels: Panels,
+    pub panel: Panel,
+    pub bias: Option<&'a [f32]>,
+    pub target: Target<'a>,
+    pub lines: PhantomData<L>,
+}
+
+impl<L: Lines<OUT, ALPHA>, const OUT: usize, const ALPHA: usize> SimdOp
+    for TransformOutput<'_, L, OUT, ALPHA>
+{
+    type Output = ();
+
+    #[inline(always)]
+    fn call<S: Simd>(self, s: S) {
+        let (tiling, panel, layout) = (self.tiling, self.panel, self.layout.panel(self.panel));
+        let channels = self.panels.columns();
+        assert_eq!(
+            self.panels.lanes(),
+            S::LANES,
+            "the instruction set changed during a call"
+        );
+        assert_eq!(tiling.width, OUT);
+        assert_eq!(self.target.length(), tiling.destination_length(channels));
+        assert!(self.tiles.end <= tiling.count() && layout.elements == ALPHA * ALPHA);
+        assert!(panel.start + panel.columns <= channels);
+        let reach = (layout.elements - 1) * layout.element + self.tiles.len() * layout.tile;
+        assert!(reach <= self.products.len());
+        assert!(self.bias.is_none_or(|bias| bias.len() == channels));
+        let [height, width] = tiling.destination;
+        for (index, tile) in tiling.tiles(self.tiles.clone()).enumerate() {
+            let (rows, columns) = (OUT.min(height - tile.row), OUT.min(width - tile.column));
+            let pixel = (tile.image * height + tile.row) * width + tile.column;
+            for vector in 0..panel.vectors {
+                let at = vector * S::LANES;
+                let lanes = S::LANES.min(panel.columns - at);
+                // SAFETY: the asserts above compared the furthest product with the slice; rows and columns end with the image,
+                // lanes with the channels.
+                unsafe {
+                    let products = self.products.as_ptr().add(index * layout.tile + at);
+                    let mut values = [[s.zero(); ALPHA]; ALPHA];
+                    for i in 0..ALPHA {
+                        for j in 0..ALPHA {
+                            values[i][j] = s.load(products.add((i * ALPHA + j) * layout.element));
+                        }
+                    }
+                    let mut values = L::output_square(s, values);
+                    if let Some(bias) = self.bias {
+                        let bias = s.load_partial(bias.as_ptr().add(panel.start + at), lanes);
+                        for i in 0..OUT {
+                            for j in 0..OUT {
+                                values[i][j] = s.add(values[i][j], bias);
+                            }
+                        }
+                    }
+                    let to = self
+                        .target
+                        .pointer()
+                        .add(pixel * channels + panel.start + at);
+                    let whole = rows == OUT && columns == OUT && lanes == S::LANES;
+                    for i in 0..OUT {
+                        for j in 0..OUT {
+                            let to = to.wrapping_add((i * width + j) * channels);
+                            if whole {
+                                s.store(values[i][j], to);
+                            } else if i < rows && j < columns {
+                                s.store_partial(values[i][j], to, lanes);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// `A·dY·Aᵀ` of the output's gradient in some tiles, one panel, with zeros for pixels and columns that do not exist.
+pub(super) struct TransformGradient<'a, L, const OUT: usize, const ALPHA: usize> {
+    pub tiling: &'a Tiling,
+    pub tiles: Range<usize>,
+    pub gradient: &'a [f32],
+    pub panels: Panels,
+    pub panel: Panel,
+    pub layout: Layout,
+    /// Where the panel's first tile goes.
+    pub to: Target<'a>,
+    pub lines: PhantomData<L>,
+}
+
+impl<L: Lines<OUT, ALPHA>, const OUT: usize, const ALPHA: usize> SimdOp
+    for TransformGradient<'_, L, OUT, ALPHA>
+{
+    type Output = ();
+
+    #[inline(always)]
+    fn call<S: Simd>(self, s: S) {
+        let (tiling, panel, layout) = (self.tiling, self.panel, self.layout.panel(self.panel));
+        let channels = self.panels.columns();
+        assert_eq!(
+            self.panels.lanes(),
+            S::LANES,
+            "the instruction set changed during a call"
+        );
+        assert_eq!(tiling.width, OUT);
+        assert_eq!(self.gradient.len(), tiling.destination_length(channels));
+        assert!(self.tiles.end <= tiling.count() && layout.elements == ALPHA * ALPHA);
+        assert!(panel.start + panel.columns <= channels);
+        let reach = (layout.elements - 1) * layout.element + self.tiles.len() * layout.tile;
+        assert!(reach <= self.to.length());
+        let [height, width] = tiling.destination;
+        for (index, tile) in tiling.tiles(self.tiles.clone()).enumerate() {
+            let (rows, columns) = (OUT.min(height - tile.row), OUT.min(width - tile.column));
+            let pixel = (tile.image * height + tile.row) * width + tile.column;
+            for vector in 0..panel.vectors {
+                let at = vector * S::LANES;
+                let lanes = S::LANES.min(panel.columns - at);
+                // SAFETY: rows and columns end with the image, lanes with the channels; the asserts above compared the furthest
+                // store with the room there is.
+                unsafe {
+                    let from = self
+                        .gradient
+                        .as_ptr()
+                        .add(pixel * channels + panel.start + at);
+                    let whole = rows == OUT && columns == OUT && lanes == S::LANES;
+                    let mut values = [[s.zero(); OUT]; OUT];
+                    for i in 0..OUT {
+                        for j in 0..OUT {
+                            let from = from.wrapping_add((i * width + j) * channels);
+                            if whole {
+                                values[i][j] = s.load(from);
+                            } else if i < rows && j < columns {
+                                values[i][j] = s.load_partial(from, lanes);
+                            }
+                        }
+                    }
+                    let values = L::gradient_square(s, values);
+                    let to = self.to.pointer().add(index * layout.tile + at);
+                    for i in 0..ALPHA {
+                        for j in 0..ALPHA {
+                            s.store(values[i][j], to.add((i * ALPHA + j) * layout.element));
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// For every element, the sum over tiles of outer products of transformed input and transformed gradient: some channels, one
+/// panel.
+pub(super) struct SumOuterProducts<'a> {
+    /// The transformed input.
+    pub a: &'a [f32],
+    pub a_layout: Layout,
+    /// Tiles to sum over.
+    pub tiles: usize,
+    /// Channels of the input: rows of the sums.
+    pub channels: Range<usize>,
+    /// The transformed gradient, from the panel on.
+    pub b: &'a [f32],
+    pub b_layout: Layout,
+    pub panel: Panel,
+    /// The sums, from the panel on: a row for each of these channels.
+    pub c: Target<'a>,
+    pub c_layout: Matrices,
+    /// Adds to what `c` holds.
+    pub accumulate: bool,
+    pub lanes: usize,
+}
+
+impl SimdOp for SumOuterProducts<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call<S: Simd>(self, s: S) {
+        let (a_layout, b_layout) = (self.a_layout, self.b_layout.panel(self.panel));
+        let (elements, rows, width) = (a_layout.elements, self.channels.len(), self.panel.width);
+        assert_eq!(
+            self.lanes,
+            S::LANES,
+            "the instruction set changed during a call"
+        );
+        assert_eq!(elements, b_layout.elements);
+        assert!(self.tiles <= a_layout.tiles && self.channels.end <= a_layout.tile);
+        assert!(a_layout.length() <= self.a.len());
+        assert_eq!(width, self.panel.vectors * S::LANES);
+        assert!((elements - 1) * b_layout.element + self.tiles * width <= self.b.len());
+        let c_element = self.c_layout.element(self.panel);
+        assert_eq!(
+            (self.c_layout.rows, self.c_layout.elements),
+            (rows, elements)
+        );
+        assert!(elements * c_element <= self.c.length());
+        for element in 0..elements {
+            // SAFETY: tiles, channels and elements end inside the layouts, and the asserts compared those with the slices.
+            unsafe {
+                strip(
+                    s,
+                    self.panel.vectors,
+                    rows,
+                    self.a
+                        .as_ptr()
+                        .add(element * a_layout.element + self.channels.start),
+                    (0..self.tiles).map(|tile| tile * a_layout.tile),
+                    self.b.as_ptr().add(element * b_layout.element),
+                    self.c.pointer().add(element * c_element),
+                    width,
+                    S::LANES,
+                    self.accumulate,
+                );
+            }
+        }
+    }
+}
+
+/// `Gᵀ·m·G`: sums, added up over segments in their order, to the gradient of the kernel; some channels, one panel.
+pub(super) struct TransformBack<'a, L, const OUT: usize, const ALPHA: usize> {
+    /// The sums of the first segment, from the first of the channels on.
+    pub sums: &'a [f32],
+    /// Floats between elements.
+    pub element: usize,
+    pub segments: usize,
+    /// Floats between segments.
+    pub segment: usize,
+    pub panels: Panels,
+    pub panel: Panel,
+    /// Input channels in all.
+    pub inputs: usize,
+    pub channels: Range<usize>,
+    /// The whole gradient.
+    pub target: Target<'a>,
+    pub lines: PhantomData<L>,
+}
+
+impl<L: Lines<OUT, ALPHA>, const OUT: usize, const ALPHA: usize> SimdOp
+    for TransformBack<'_, L, OUT, ALPHA>
+{
+    type Output = ();
+
+    #[inline(always)]
+    fn call<S: Simd>(self, s: S) {
+        let (panel, outputs) = (self.panel, self.panels.columns());
+        assert_eq!(
+            self.panels.lanes(),
+            S::LANES,
+            "the instruction set changed during a call"
+        );
+        assert!(self.channels.end <= self.inputs && panel.start + panel.columns <= outputs);
+        let reach = (self.segments - 1) * self.segment
+            + (ALPHA * ALPHA - 1) * self.element
+            + self.channels.len() * panel.width;
+        assert!(reach <= self.sums.len());
+        assert_eq!(self.target.length(), 9 * self.inputs * outputs);
+        for (index, channel) in self.channels.clone().enumerate() {
+            for vector in 0..panel.vectors {
+                let at = vector * S::LANES;
+                let lanes = S::LANES.min(panel.columns - at);
+                // SAFETY: the asserts above compared the furthest sum and the gradient's length with the slices.
+                unsafe {
+                    let from = self.sums.as_ptr().add(index * panel.width + at);
+                    let mut values = [[s.zero(); ALPHA]; ALPHA];
+                    for i in 0..ALPHA {
+                        for j in 0..ALPHA {
+                            values[i][j] = s.load(from.add((i * ALPHA + j) * self.element));
+                        }
+                    }
+                    for segment in 1..self.segments {
+                        let from = from.add(segment * self.segment);
+                        for i in 0..ALPHA {
+                            for j in 0..ALPHA {
+                                let value = s.load(from.add((i * ALPHA + j) * self.element));
+                                values[i][j] = s.add(values[i][j], value);
+                            }
+                        }
+                    }
+                    let taps = L::kernel_gradient_square(s, values);
+                    for i in 0..3 {
+                        for j in 0..3 {
+                            let row = (i * 3 + j) * self.inputs + channel;
+                            let to = row * outputs + panel.start + at;
+                            s.store_partial(taps[i][j], self.target.pointer().add(to), lanes);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
