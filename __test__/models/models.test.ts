@@ -121,7 +121,7 @@ describe('resnetCifar', () => {
   it('takes half width, projections and other stages', () => {
     expect(models.resnetCifar({ depth: 20, width: 8 }).parameterCount()).toBeLessThan(269_722 / 3.9);
     const projections = models.resnetCifar({ depth: 20, shortcut: 'projection' });
-    expect(projections.parameterCount()).toBe(269_722 + 16 * 32 + 32 * 64);
+    expect(projections.parameterCount()).toBe(269_722 + 16 * 32 + 32 * 64 + 2 * (32 + 64));
     const { rows } = nn.summary(models.resnetCifar({ depth: 14, stages: 2 }), [16, 16, 3]);
     expect(rows.find((row) => row.name === 'blocks.5')?.outputShape).toEqual([8, 8, 32]);
   });

@@ -1,20 +1,24 @@
 import { EvenkeelError } from '../errors';
 import type { ActivationName, Module, Normalization, NormalizationName } from '../nn';
+import { efficientnetB0 } from './efficientnet-b0';
 import { lenet } from './lenet';
 import { mlp } from './mlp';
+import { mobilenetV1 } from './mobilenet-v1';
+import { type ResnetDepth, resnet, resnetDepths } from './resnet';
 import { resnetCifar } from './resnet-cifar';
+import { vggA } from './vgg-a';
 
 /** Options of {@link create}; each model uses those that it has. */
 export interface CreateOptions {
   /** Shape of one image, `[height, width, channels]`. Default: that of the data the model is made for. */
   readonly inputShape?: readonly number[];
-  /** Number of classes. Default 10. */
+  /** Number of classes. Default: that of the data the model is made for, 10 or 1000. */
   readonly classes?: number;
   /** Normalization method, by name or as an object. Default `'batch'`. */
   readonly norm?: NormalizationName | Normalization;
-  /** Activation. Default `'relu'`. */
+  /** Activation. Default: the published one, mostly `'relu'`. */
   readonly activation?: ActivationName;
-  /** Channels of the first stage of a residual network. */
+  /** Channels of the first layer of a convolutional network; all others are in proportion. */
   readonly width?: number;
   /** Hidden layers of a perceptron. */
   readonly hidden?: readonly number[];
@@ -31,8 +35,18 @@ export interface ModelEntry {
 }
 
 const cifar = [32, 32, 3];
+const imagenet = [224, 224, 3];
 
-function resnetEntry(depth: number, version: 1 | 2): ModelEntry {
+function resnetEntry(depth: ResnetDepth, version: 1 | 2): ModelEntry {
+  return {
+    description: `residual network of depth ${depth}, version ${version}, for ImageNet`,
+    inputShape: imagenet,
+    create: ({ inputShape = imagenet, hidden: _, ...options }) =>
+      resnet({ ...options, depth, version, inChannels: inputShape.at(-1) ?? 0 }),
+  };
+}
+
+function resnetCifarEntry(depth: number, version: 1 | 2): ModelEntry {
   return {
     description: `residual network of depth ${depth}, version ${version}, for CIFAR`,
     inputShape: cifar,
@@ -59,8 +73,27 @@ const entries: Readonly<Record<string, ModelEntry>> = {
     create: ({ inputShape = [8, 8, 1], hidden: _, ...options }) =>
       resnetCifar({ width: 24, ...options, depth: 6, stages: 2, inChannels: inputShape.at(-1) ?? 0 }),
   },
-  ...Object.fromEntries([20, 32, 44, 56, 110].map((depth) => [`resnet${depth}`, resnetEntry(depth, 1)])),
-  ...Object.fromEntries([20, 29, 56, 110, 164].map((depth) => [`resnet${depth}v2`, resnetEntry(depth, 2)])),
+  ...Object.fromEntries([20, 32, 44, 56, 110].map((depth) => [`resnet${depth}`, resnetCifarEntry(depth, 1)])),
+  ...Object.fromEntries([20, 29, 56, 110, 164].map((depth) => [`resnet${depth}v2`, resnetCifarEntry(depth, 2)])),
+  ...Object.fromEntries(resnetDepths.map((depth) => [`resnet${depth}`, resnetEntry(depth, 1)])),
+  ...Object.fromEntries(resnetDepths.map((depth) => [`resnet${depth}v2`, resnetEntry(depth, 2)])),
+  vggA: {
+    description: 'VGG with 11 weight layers, configuration A, for ImageNet',
+    inputShape: imagenet,
+    create: ({ hidden: _, ...options }) => vggA(options),
+  },
+  mobilenetV1: {
+    description: 'MobileNet of depthwise separable convolutions, for ImageNet',
+    inputShape: imagenet,
+    create: ({ inputShape = imagenet, hidden: _, ...options }) =>
+      mobilenetV1({ ...options, inChannels: inputShape.at(-1) ?? 0 }),
+  },
+  efficientnetB0: {
+    description: 'EfficientNet-B0 of inverted bottlenecks with squeeze and excitation, for ImageNet',
+    inputShape: imagenet,
+    create: ({ inputShape = imagenet, hidden: _, ...options }) =>
+      efficientnetB0({ ...options, inChannels: inputShape.at(-1) ?? 0 }),
+  },
 };
 
 /** The models that {@link create} knows by name. */
@@ -69,7 +102,8 @@ export function names(): string[] {
 }
 
 /**
- * The registry's entry for a name. Besides the listed names, `resnet<depth>` and `resnet<depth>v2` of any depth that exists.
+ * The registry's entry for a name. Besides the listed names, `resnet<depth>` and `resnet<depth>v2` of any depth that exists for
+ * CIFAR; depths 18, 34, 50, 101 and 152 are the networks for ImageNet.
  *
  * @throws EvenkeelError `INVALID_ARGUMENT` for an unknown name.
  */
@@ -77,7 +111,7 @@ export function find(name: string): ModelEntry {
   const entry = Object.hasOwn(entries, name) ? entries[name] : undefined;
   if (entry !== undefined) return entry;
   const resnet = /^resnet(\d+)(v2)?$/.exec(name);
-  if (resnet?.[1] !== undefined) return resnetEntry(Number(resnet[1]), resnet[2] === undefined ? 1 : 2);
+  if (resnet?.[1] !== undefined) return resnetCifarEntry(Number(resnet[1]), resnet[2] === undefined ? 1 : 2);
   throw new EvenkeelError(
     'INVALID_ARGUMENT',
     `there is no model '${name}'; the names are ${names().join(', ')}, or resnet<depth> and resnet<depth>v2`,

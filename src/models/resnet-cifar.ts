@@ -136,6 +136,9 @@ function resolveBlocks(
  * 269,722 parameters and 40.6 million multiply-adds on 32×32×3. Version 2 is that of He et al. 2016b with bottlenecks (depth 9n + 2) of
  * the widths of the Keras example (outer 64, 128, 256; inner 16, 64, 128), or with blocks of two 3×3 convolutions (`block: 'basic'`).
  *
+ * A `'projection'` shortcut has a normalization behind its convolution in version 1 and none in version 2, as users of torchvision and
+ * timm know it (`downsample` of their `ResNet` and of timm's pre-activation `ResNetV2`) and as in the authors' code.
+ *
  * Input `[batch, height, width, inChannels]` of any size, output logits `[batch, classes]`.
  */
 export function resnetCifar(options: ResnetCifarOptions): ResnetCifar {

@@ -21,6 +21,7 @@ export {
 } from './activations';
 export { NormalizationLayer, type NormalizationLayerOptions, type ResidualPair } from './affine';
 export { BatchNorm, type BatchNormOptions } from './batch-norm';
+export { Concatenate } from './concatenate';
 export { Conv2d, type Conv2dOptions } from './conv2d';
 export { Dropout, type DropoutOptions } from './dropout';
 export {
@@ -36,6 +37,7 @@ export { LayerNorm, type LayerNormOptions } from './layer-norm';
 export { Linear, type LinearOptions } from './linear';
 export { AvgPool2d, type AvgPool2dOptions, GlobalAvgPool, MaxPool2d, type Pool2dOptions } from './pooling';
 export { RMSNorm, type RMSNormOptions } from './rms-norm';
+export { SqueezeExcitation, type SqueezeExcitationOptions } from './squeeze-excitation';
 export {
   type ScaledStandardizationOptions,
   ScaledStandardizedConv2d,
@@ -45,3 +47,4 @@ export {
   WeightStandardizedConv2d,
   type WeightStandardizedConv2dOptions,
 } from './standardized';
+export { StochasticDepth, type StochasticDepthOptions } from './stochastic-depth';

@@ -29,6 +29,8 @@ export interface UnitOptions {
   readonly channels: number;
   /** Whether the value is a map with more than one position for each channel. Default `true`. */
   readonly spatial?: boolean;
+  /** Activation of this place; `'none'` for a normalization alone. Default: that of the model. */
+  readonly activation?: ActivationName;
 }
 
 /**
@@ -120,8 +122,8 @@ export class NormalizedLayers {
   }
 
   #site(options: UnitOptions, sum: boolean): ActivationSite {
-    const { channels, spatial = true } = options;
-    return { channels, spatial, activation: this.#activation, sum, context: this.context };
+    const { channels, spatial = true, activation = this.#activation } = options;
+    return { channels, spatial, activation, sum, context: this.context };
   }
 
   #parts(
