@@ -22,6 +22,10 @@ describe('with batch normalization, 1000 classes and the published input', () =>
     ['resnet152', 60_192_808, 11_513_626_624],
     // torchvision's vgg11_bn.
     ['vggA', 132_868_840, 7_609_090_048],
+    // 11,295,240 in the model that circulates, whose 10,016 convolution channels have a bias in front of their norm.
+    ['inceptionV2', 11_295_240 - 10_016, 2_032_600_064],
+    // torchvision's inception_v3 with its auxiliary head, whose multiply-adds count in training only.
+    ['inceptionV3', 27_161_264, 5_713_216_096],
     // Howard et al. 2017, table 4: 4.2 million and 569 million.
     ['mobilenetV1', 4_231_976, 568_740_352],
     // torchvision's count; Tan and Le 2019, table 2: 5.3 million and 0.39 billion.
@@ -41,6 +45,10 @@ describe('with batch normalization, 1000 classes and the published input', () =>
     expect([counted, multiplyAdds]).toEqual([parameters, sizeOf(name.slice(0, -2))[1]]);
   });
 
+  it('inceptionV3 has the size of torchvision without its auxiliary head', () => {
+    expect(models.inceptionV3({ auxiliary: false }).parameterCount()).toBe(23_834_568);
+  });
+
   it('vggA has the size of the paper without normalization, and norms behind its linear layers if asked', () => {
     expect(sizeOf('vggA', { norm: 'none' })).toEqual([132_863_336, 7_609_090_048]);
     expect(models.vggA({ normalizeLinear: true }).parameterCount()).toBe(132_868_840 + 4 * 4096);
@@ -48,13 +56,16 @@ describe('with batch normalization, 1000 classes and the published input', () =>
 });
 
 describe('any number of classes, width and input', () => {
-  it.each(['resnet18', 'resnet50v2', 'vggA', 'mobilenetV1', 'efficientnetB0'])('%s', (name) => {
-    const inputShape = [96, 64, 1];
-    const model = models.create(name, { inputShape, classes: 7, width: 4 });
-    expect(nn.summary(model, inputShape).rows[0]?.outputShape).toEqual([7]);
-    expect(() => models.create(name, { classes: 0 })).toThrow('classes');
-    expect(() => models.create(name, { width: 0.5 })).toThrow('width');
-  });
+  it.each(['resnet18', 'resnet50v2', 'vggA', 'inceptionV2', 'inceptionV3', 'mobilenetV1', 'efficientnetB0'])(
+    '%s',
+    (name) => {
+      const inputShape = [96, 80, 1];
+      const model = models.create(name, { inputShape, classes: 7, width: 4 });
+      expect(nn.summary(model, inputShape).rows[0]?.outputShape).toEqual([7]);
+      expect(() => models.create(name, { classes: 0 })).toThrow('classes');
+      expect(() => models.create(name, { width: 0.5 })).toThrow('width');
+    },
+  );
 
   it('says what does not fit', () => {
     expect(() => models.resnet({ depth: 20 as 18 })).toThrow('there is no depth 20; give 18, 34, 50, 101, 152');

@@ -1,4 +1,6 @@
 export { EfficientnetB0, type EfficientnetB0Options, efficientnetB0 } from './efficientnet-b0';
+export { InceptionV2, type InceptionV2Options, inceptionV2 } from './inception-v2';
+export { InceptionV3, type InceptionV3Options, inceptionV3 } from './inception-v3';
 export { Lenet, type LenetOptions, lenet } from './lenet';
 export { Mlp, type MlpOptions, mlp } from './mlp';
 export { MobilenetV1, type MobilenetV1Options, mobilenetV1 } from './mobilenet-v1';

@@ -1,6 +1,8 @@
 import { EvenkeelError } from '../errors';
 import type { ActivationName, Module, Normalization, NormalizationName } from '../nn';
 import { efficientnetB0 } from './efficientnet-b0';
+import { inceptionV2 } from './inception-v2';
+import { inceptionV3 } from './inception-v3';
 import { lenet } from './lenet';
 import { mlp } from './mlp';
 import { mobilenetV1 } from './mobilenet-v1';
@@ -36,6 +38,7 @@ export interface ModelEntry {
 
 const cifar = [32, 32, 3];
 const imagenet = [224, 224, 3];
+const inceptionImages = [299, 299, 3];
 
 function resnetEntry(depth: ResnetDepth, version: 1 | 2): ModelEntry {
   return {
@@ -81,6 +84,20 @@ const entries: Readonly<Record<string, ModelEntry>> = {
     description: 'VGG with 11 weight layers, configuration A, for ImageNet',
     inputShape: imagenet,
     create: ({ hidden: _, ...options }) => vggA(options),
+  },
+  inceptionV2: {
+    description: 'Inception with batch normalization (BN-Inception), for ImageNet',
+    inputShape: imagenet,
+    create: ({ inputShape = imagenet, hidden: _, ...options }) =>
+      inceptionV2({ ...options, inChannels: inputShape.at(-1) ?? 0 }),
+  },
+  inceptionV3: {
+    description: 'Inception-v3, for ImageNet; with its auxiliary head for images of 299 by 299 and more',
+    inputShape: inceptionImages,
+    create: ({ inputShape = inceptionImages, hidden: _, ...options }) => {
+      const [height = 0, width = 0, inChannels = 0] = inputShape;
+      return inceptionV3({ ...options, inChannels, auxiliary: Math.min(height, width) >= 299 });
+    },
   },
   mobilenetV1: {
     description: 'MobileNet of depthwise separable convolutions, for ImageNet',

@@ -1,3 +1,4 @@
+export { AuxiliaryLoss, type AuxiliaryLossOptions, type AuxiliaryNetwork, isAuxiliaryNetwork } from './auxiliary-loss';
 export * from './binary';
 export { Identity, Sequential } from './containers';
 export * as init from './init';

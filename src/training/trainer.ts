@@ -1,4 +1,5 @@
 import { EvenkeelError } from '../errors';
+import { AuxiliaryLoss, isAuxiliaryNetwork } from '../nn/auxiliary-loss';
 import { CrossEntropyLoss, type Loss } from '../nn/losses';
 import type { Schedule } from '../optim';
 import type { Tensor } from '../tensor';
@@ -12,7 +13,10 @@ export interface TrainerOptions {
   readonly model: Network;
   /** Updates the network's parameters. */
   readonly optimizer: TrainingOptimizer;
-  /** From outputs `[batch, classes]` and labels `[batch]` to the mean loss. Default: cross-entropy. */
+  /**
+   * From outputs `[batch, classes]` and labels `[batch]` to the mean loss. Default: cross-entropy. For a network with a second
+   * classifier, 0.4 times its loss is added while training; for another factor give an `AuxiliaryLoss`.
+   */
   readonly loss?: Loss;
   /** The learning rate of each optimizer step, counted from 0. Default: the optimizer's own, unchanged. */
   readonly schedule?: Schedule;
@@ -48,7 +52,10 @@ export class Trainer {
   constructor(options: TrainerOptions) {
     this.model = options.model;
     this.optimizer = options.optimizer;
-    this.loss = options.loss ?? new CrossEntropyLoss();
+    const loss = options.loss ?? new CrossEntropyLoss();
+    const { model } = options;
+    this.loss =
+      isAuxiliaryNetwork(model) && !(loss instanceof AuxiliaryLoss) ? new AuxiliaryLoss({ model, loss }) : loss;
     this.schedule = options.schedule;
     this.clipNorm = options.clipNorm;
     this.gradientAccumulation = options.gradientAccumulation ?? 1;
