@@ -34,6 +34,8 @@ export interface CompareOptions {
   readonly rounds?: number;
   /** Seconds of work for one side in one round. @defaultValue 0.3 */
   readonly seconds?: number;
+  /** Only cases whose name contains this. */
+  readonly only?: string;
   /** `torch.compile` instead of eager mode. */
   readonly compile?: boolean;
 }
@@ -59,7 +61,7 @@ export async function compare(cases: readonly Case[], options: CompareOptions): 
   const torch = options.peers ? new TorchPeer(getThreads()) : undefined;
   const results: Comparison[] = [];
   try {
-    for (const one of cases) {
+    for (const one of cases.filter(({ name }) => name.includes(options.only ?? ''))) {
       for (let warm = 0; warm < 3; warm++) await one.ours();
       const steps = Math.max(1, Math.min(200, Math.round(seconds / (await timeOurs(one.ours, 2)))));
       const request = { ...one.torch, ...(options.compile === true ? { compile: true } : {}) };

@@ -1,9 +1,10 @@
 /**
- * `npm run bench -- [NAME ...] [--peers] [--compile] [--json] [--seconds S] [--rounds N]`: runs the benchmarks
+ * `npm run bench -- [NAME ...] [--peers] [--compile] [--json] [--seconds S] [--rounds N] [--only TEXT]`: runs the benchmarks
  * `bench/NAME.bench.ts`, all of them without names.
  *
  * --peers   times PyTorch too, in turn with ours, and prints ratios with their spread
  * --compile compares with torch.compile instead of eager mode (needs a C++ compiler)
+ * --only    takes the cases whose name contains a text
  * --json    prints one JSON document on standard output
  */
 import { readdirSync } from 'node:fs';
@@ -26,6 +27,7 @@ async function main(): Promise<void> {
       json: { type: 'boolean', default: false },
       seconds: { type: 'string', default: '0.3' },
       rounds: { type: 'string', default: '7' },
+      only: { type: 'string', default: '' },
     },
   });
   const unknown = positionals.filter((name) => !names.includes(name));
@@ -39,6 +41,7 @@ async function main(): Promise<void> {
     compile: values.compile,
     seconds: Number(values.seconds),
     rounds: Number(values.rounds),
+    only: values.only,
   };
   const machine = `Node.js ${process.version}, ${availableParallelism()} threads, ${cpus()[0]?.model ?? process.arch}`;
   console.error(machine);
