@@ -7,7 +7,7 @@ const root = join(__dirname, '..', '..');
 const readme = readFileSync(join(root, 'README.md'), 'utf8');
 
 it('shows the example that is in the examples folder', () => {
-  const [, code] = /```ts\n([^]*?)```/.exec(readme) ?? [];
+  const [, code] = /```ts\n([\s\S]*?)```/.exec(readme) ?? [];
   expect(code).toBe(readFileSync(join(root, 'examples', 'digits.ts'), 'utf8'));
 });
 
