@@ -2,13 +2,15 @@
 
 use crate::buffer::{Buffer, DType, Pool};
 use crate::failure::{Failure, Outcome};
-use crate::stream::Delivery;
 use evenkeel_kernels::image::{
     Augmentation, Images, Normalization, Pixels, gather_images, gather_labels,
 };
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+/// Tensors that another thread makes: what it sends, in the order of the slots that wait for them.
+pub type Delivery = Receiver<Outcome<Vec<Buffer>>>;
 
 /// The stored values of a data set's images.
 pub enum Stored {

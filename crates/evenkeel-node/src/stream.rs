@@ -1,10 +1,10 @@
 //! A device as a stream: one compute thread, a first-in-first-out queue, and back-pressure.
 
 use crate::arguments::Arguments;
-use crate::buffer::{Buffer, DType, Pool};
+use crate::buffer::{DType, Pool};
 use crate::failure::{Failure, Outcome};
 use crate::heap::Heap;
-use crate::loader::{Batch, Loader};
+use crate::loader::{Batch, Delivery, Loader};
 use crate::operations::{self, Operation};
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -18,9 +18,6 @@ const MAX_PENDING: usize = 1 << 14;
 
 /// Where the bytes of a tensor go when the stream has reached the request.
 pub type Reply = Box<dyn FnOnce(Outcome<Vec<u8>>) + Send>;
-
-/// Tensors that another thread makes: what it sends, in the order of the slots that wait for them.
-pub type Delivery = Receiver<Outcome<Vec<Buffer>>>;
 
 /// One entry of the queue.
 enum Job {
