@@ -36,6 +36,7 @@ export { InstanceNorm, type InstanceNormOptions } from './instance-norm';
 export { LayerNorm, type LayerNormOptions } from './layer-norm';
 export { Linear, type LinearOptions } from './linear';
 export { AvgPool2d, type AvgPool2dOptions, GlobalAvgPool, MaxPool2d, type Pool2dOptions } from './pooling';
+export { ProxyNorm, type ProxyNormOptions } from './proxy-norm';
 export { RMSNorm, type RMSNormOptions } from './rms-norm';
 export { SqueezeExcitation, type SqueezeExcitationOptions } from './squeeze-excitation';
 export {

@@ -17,6 +17,7 @@ export type {
 } from './normalization';
 export { NormalizedLayers, type NormalizedLayersOptions, type UnitOptions } from './normalized-layers';
 export { gradientTransformOf } from './origin';
+export type { ProxyNormalizationOptions } from './proxy';
 export { ResidualSum } from './residual-sum';
 export type { RMSNormalizationOptions } from './rms';
 export { type NormalizationName, normalizations, resolveNormalization } from './table';

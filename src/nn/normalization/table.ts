@@ -7,6 +7,7 @@ import { instance } from './instance';
 import { layer } from './layer';
 import { none } from './none';
 import type { Normalization } from './normalization';
+import { proxy } from './proxy';
 import { rms } from './rms';
 import { weightStandardizedGroup } from './weight-standardized-group';
 
@@ -22,6 +23,7 @@ export const normalizations = {
   instance,
   rms,
   frn,
+  proxy,
   'weight-standardized-group': weightStandardizedGroup,
   'bn-free': bnFree,
 } as const;
