@@ -1,4 +1,4 @@
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { readSafetensors } from '../../src/serialization/safetensors';
 import { type Tensor, tensor } from '../../src/tensor';
 
@@ -35,7 +35,19 @@ export async function readGolden(file: string): Promise<ReadonlyMap<string, Gold
   return cases;
 }
 
-/** Expects every value within `tolerance` times the largest magnitude of the expected ones. */
+/** The largest relative error seen in this test file, for each tolerance. */
+const worstSeen = new Map<number, number>();
+
+afterAll(() => {
+  for (const [tolerance, error] of worstSeen) {
+    const file = basename(expect.getState().testPath ?? '');
+    process.stdout.write(
+      `${file}: worst error ${error.toExponential(1)} of the largest magnitude (allowed ${tolerance.toExponential(0)})\n`,
+    );
+  }
+});
+
+/** Expects every value within `tolerance` times the largest magnitude of the expected ones; the file's worst case is printed. */
 export function expectClose(actual: ArrayLike<number>, expected: ArrayLike<number>, tolerance: number): void {
   expect(actual.length).toBe(expected.length);
   let largest = 0;
@@ -45,5 +57,8 @@ export function expectClose(actual: ArrayLike<number>, expected: ArrayLike<numbe
     const difference = Math.abs(actual[index]! - expected[index]!);
     worst = Math.max(difference, worst);
   }
-  expect(worst).toBeLessThanOrEqual(tolerance * largest);
+  const relative = worst === 0 ? 0 : worst / largest;
+  worstSeen.set(tolerance, Math.max(worstSeen.get(tolerance) ?? 0, relative));
+  // A NaN is never within any tolerance: Math.max passes it on.
+  expect(relative).toBeLessThanOrEqual(tolerance);
 }
