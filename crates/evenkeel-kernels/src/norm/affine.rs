@@ -63,18 +63,34 @@ pub(super) fn fill_backward(
     means: impl Fn(usize) -> (f64, f64),
     parameters: &mut [f32],
 ) {
+    let projection = |channel| {
+        let unit = saved(channel);
+        let (first, second) = means(channel);
+        let across = unit.mean_rest as f64 * unit.inverse_deviation as f64 * second - first;
+        (-second, across)
+    };
+    fill_projection(columns, affine, projection, parameters);
+}
+
+/// As [`fill_backward`], from what is added to `gamma * dz` itself: `projection(channel)` is the factor of the normalized value (but
+/// for the mean's rest) and a constant.
+#[inline(always)]
+pub(super) fn fill_projection(
+    columns: Columns,
+    affine: &Affine,
+    mut projection: impl FnMut(usize) -> (f64, f64),
+    parameters: &mut [f32],
+) {
     let padded = columns.padded;
     let rest = &mut parameters[GAMMA * padded..];
     let (gamma, rest) = rest.split_at_mut(padded);
     let (along, rest) = rest.split_at_mut(padded);
     let across = &mut rest[..padded];
     for channel in 0..columns.channels {
-        let unit = saved(channel);
-        let (first, second) = means(channel);
+        let (factor, constant) = projection(channel);
         gamma[channel] = affine.gamma(channel);
-        along[channel] = -second as f32;
-        across[channel] =
-            (unit.mean_rest as f64 * unit.inverse_deviation as f64 * second - first) as f32;
+        along[channel] = factor as f32;
+        across[channel] = constant as f32;
     }
     columns.spread(gamma);
     columns.spread(along);

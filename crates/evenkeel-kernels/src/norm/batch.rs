@@ -85,13 +85,7 @@ pub fn forward_training(
     check_length("saved", saved.len(), 3 * channels)?;
     check_epsilon(epsilon)?;
     if let Some(running) = &running {
-        norm.check_given(running.mean, running.variance, epsilon)?;
-        if !(0.0..=1.0).contains(&running.momentum) {
-            return Err(KernelError::Invalid(format!(
-                "momentum must be in 0 to 1, got {}",
-                running.momentum
-            )));
-        }
+        check_running(running, channels)?;
     }
     let count = inputs.slab.positions;
     centred::forward(inputs, epsilon, y, saved, |measured, _| {
@@ -102,8 +96,22 @@ pub fn forward_training(
     Ok(())
 }
 
+/// Checks the lengths of the running statistics and the momentum.
+pub(super) fn check_running(running: &RunningStatistics, channels: usize) -> Result {
+    check_length("running mean", running.mean.len(), channels)?;
+    check_length("running variance", running.variance.len(), channels)?;
+    if (0.0..=1.0).contains(&running.momentum) {
+        Ok(())
+    } else {
+        Err(KernelError::Invalid(format!(
+            "momentum must be in 0 to 1, got {}",
+            running.momentum
+        )))
+    }
+}
+
 /// Moves the running statistics towards the means and squared deviations of a batch of `count` values a channel.
-fn move_running(running: RunningStatistics, measured: &[f64], count: usize) {
+pub(super) fn move_running(running: RunningStatistics, measured: &[f64], count: usize) {
     if !all_finite(measured) {
         return;
     }

@@ -7,6 +7,9 @@
 //! | [`layer_channels`] | channels | sample and position |
 //! | [`rms`] | channels, without centring | sample and position |
 //! | [`filter_response`] | positions, without centring | sample and channel |
+//! | [`independent`] | batch and positions, with dropout | channel |
+//! | [`kalman`] | a group of samples and positions, with a prior | channel; [`kalman_transition`] predicts the prior |
+//! | [`preconditioning`] | batch and positions, for the gradient of the weight behind | channel |
 //!
 //! # How they are built
 //!
@@ -37,7 +40,11 @@ mod slab;
 pub mod batch;
 pub mod filter_response;
 pub mod group;
+pub mod independent;
+pub mod kalman;
+pub mod kalman_transition;
 pub mod layer_channels;
+pub mod preconditioning;
 pub mod rms;
 
 pub use geometry::{Affine, AffineGradients, Shape};

@@ -5,11 +5,13 @@
 
 mod dropout;
 mod fill;
+mod kept_bits;
 mod normal;
 mod philox;
 
 pub use dropout::{dropout, dropout_in_place};
 pub use fill::{fill_integers, fill_normal, fill_uniform, permutation};
+pub use kept_bits::fill_kept_bits;
 pub use philox::{GROUP, Generator, philox4x32};
 
 #[cfg(test)]

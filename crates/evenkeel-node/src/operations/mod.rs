@@ -8,6 +8,8 @@ mod basic;
 mod binary;
 mod convolution;
 mod elementwise;
+mod input_statistics;
+mod kalman;
 mod layout;
 mod matrix;
 mod normalization;
@@ -34,6 +36,8 @@ const FAMILIES: &[Family] = &[
     binary::OPERATIONS,
     convolution::OPERATIONS,
     elementwise::OPERATIONS,
+    input_statistics::OPERATIONS,
+    kalman::OPERATIONS,
     layout::OPERATIONS,
     matrix::OPERATIONS,
     normalization::OPERATIONS,

@@ -33,7 +33,7 @@ pub const OPERATIONS: Family = &[
 ];
 
 /// The next arguments: `batch, positions, channels`.
-fn shape(arguments: &mut Arguments) -> Outcome<Shape> {
+pub(super) fn shape(arguments: &mut Arguments) -> Outcome<Shape> {
     Ok(Shape {
         batch: arguments.usize()?,
         positions: arguments.usize()?,
@@ -42,7 +42,7 @@ fn shape(arguments: &mut Arguments) -> Outcome<Shape> {
 }
 
 /// The next arguments: `activation, activationFirst, activationSecond`.
-fn activation(arguments: &mut Arguments) -> Outcome<Activation> {
+pub(super) fn activation(arguments: &mut Arguments) -> Outcome<Activation> {
     Ok(Activation::from_code(
         arguments.usize()?,
         arguments.f32()?,
@@ -51,17 +51,17 @@ fn activation(arguments: &mut Arguments) -> Outcome<Activation> {
 }
 
 /// The next arguments: `gamma?, beta?`.
-struct AffineSlots([Option<usize>; 2]);
+pub(super) struct AffineSlots([Option<usize>; 2]);
 
 impl AffineSlots {
-    fn read(arguments: &mut Arguments) -> Outcome<Self> {
+    pub(super) fn read(arguments: &mut Arguments) -> Outcome<Self> {
         Ok(AffineSlots([
             arguments.optional_slot()?,
             arguments.optional_slot()?,
         ]))
     }
 
-    fn get<'a>(&self, heap: &'a Heap) -> Outcome<Affine<'a>> {
+    pub(super) fn get<'a>(&self, heap: &'a Heap) -> Outcome<Affine<'a>> {
         Ok(Affine {
             gamma: heap.optional_f32(self.0[0])?,
             beta: heap.optional_f32(self.0[1])?,
@@ -70,11 +70,15 @@ impl AffineSlots {
 }
 
 /// The gradients that a backward command wants, in the order of its outputs.
-struct Wanted<const N: usize>([Option<Buffer>; N]);
+pub(super) struct Wanted<const N: usize>([Option<Buffer>; N]);
 
 impl<const N: usize> Wanted<N> {
     /// Reads a truth value for each gradient and allocates those of `lengths` that are wanted.
-    fn read(heap: &Heap, arguments: &mut Arguments, lengths: [usize; N]) -> Outcome<Self> {
+    pub(super) fn read(
+        heap: &Heap,
+        arguments: &mut Arguments,
+        lengths: [usize; N],
+    ) -> Outcome<Self> {
         let mut buffers = [const { None }; N];
         for (buffer, length) in buffers.iter_mut().zip(lengths) {
             if arguments.bool()? {
@@ -84,7 +88,7 @@ impl<const N: usize> Wanted<N> {
         Ok(Wanted(buffers))
     }
 
-    fn get(&mut self) -> Outcome<[Option<&mut [f32]>; N]> {
+    pub(super) fn get(&mut self) -> Outcome<[Option<&mut [f32]>; N]> {
         let mut slices = [const { None }; N];
         for (slice, buffer) in slices.iter_mut().zip(&mut self.0) {
             *slice = buffer.as_mut().map(Buffer::f32_mut).transpose()?;
@@ -92,7 +96,7 @@ impl<const N: usize> Wanted<N> {
         Ok(slices)
     }
 
-    fn put(self, heap: &mut Heap, arguments: &Arguments) -> Outcome {
+    pub(super) fn put(self, heap: &mut Heap, arguments: &Arguments) -> Outcome {
         for (index, buffer) in self.0.into_iter().flatten().enumerate() {
             heap.put(arguments.output(index)?, buffer);
         }
@@ -388,7 +392,7 @@ struct FilterResponse {
 impl FilterResponse {
     /// `input, gamma?, beta?, tau?, learnedEpsilon?, saved (backward only), batch, positions, channels, epsilon, exponential,
     /// activation …`.
-    fn read(arguments: &mut Arguments, backward: bool) -> Outcome<Self> {
+    pub(super) fn read(arguments: &mut Arguments, backward: bool) -> Outcome<Self> {
         Ok(FilterResponse {
             input: arguments.slot()?,
             affine: AffineSlots::read(arguments)?,
@@ -410,7 +414,7 @@ impl FilterResponse {
         })
     }
 
-    fn get<'a>(&self, heap: &'a Heap) -> Outcome<FilterResponseNorm<'a>> {
+    pub(super) fn get<'a>(&self, heap: &'a Heap) -> Outcome<FilterResponseNorm<'a>> {
         let learned = match heap.optional_f32(self.learned)? {
             None => None,
             Some([number]) => Some((self.form, *number)),

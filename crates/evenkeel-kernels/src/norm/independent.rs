@@ -1,0 +1,484 @@
+//! The Independent-Component layer: batch normalization and dropout in one pass, in front of a weight layer.
+//!
+//! Chen, Chen, Shi, Hsieh, Liao, Zhang, "Rethinking the Usage of Batch Normalization and Dropout in the Training of Deep Neural
+//! Networks", 2019.
+//!
+//! Which values are kept is one bit each: drawn by counter once, before the pass, and read by both passes.
+
+use super::affine::{
+    FORWARD_PARAMETERS, GRADIENT_PARAMETERS, SUM_PARAMETERS, fill_backward, fill_forward,
+    finish_sum, load_parameters,
+};
+use super::batch::{RunningStatistics, check_running, move_running};
+use super::centred::{add_pieces, sum_samples};
+use super::columns::{Columns, Terms, load, map_columns, store, sum_columns};
+use super::geometry::{Affine, AffineGradients, Shape, check_epsilon};
+use super::moments::{Saved, measure, merge_pieces};
+use super::scratch::with_f32;
+use super::slab::{self, Passes, Slab};
+use crate::error::{KernelError, Result, check_length};
+use crate::isa::Simd;
+use crate::parallel::DisjointMut;
+use crate::random::{Generator, fill_kept_bits};
+use std::ops::Range;
+
+/// What an IC layer reads in every pass.
+#[derive(Clone, Copy, Debug)]
+pub struct IndependentComponent<'a> {
+    /// The shape of `x`.
+    pub shape: Shape,
+    /// The input.
+    pub x: &'a [f32],
+    /// Scale and offset.
+    pub affine: Affine<'a>,
+    /// The chance that a value is set to 0, in `0..1`.
+    pub rate: f32,
+}
+
+impl IndependentComponent<'_> {
+    fn check(&self) -> Result<Slab> {
+        check_length("x", self.x.len(), self.shape.elements()?)?;
+        self.affine.check(self.shape.channels)?;
+        if !(0.0..1.0).contains(&self.rate) {
+            return Err(KernelError::Invalid(format!(
+                "a drop rate of {}: expected at least 0 and less than 1",
+                self.rate
+            )));
+        }
+        Ok(Slab::new(
+            1,
+            self.shape.batch * self.shape.positions,
+            self.shape.channels,
+        ))
+    }
+
+    /// What a kept value is multiplied with.
+    fn factor(&self) -> f32 {
+        (1.0 / (1.0 - f64::from(self.rate))) as f32
+    }
+}
+
+/// Bytes that hold a bit for each of `elements`.
+pub const fn mask_bytes(elements: usize) -> usize {
+    elements.div_ceil(8)
+}
+
+/// `y = kept / (1 - rate) · (normalized x · gamma + beta)`, with the batch's mean and biased variance of every channel; what is
+/// kept is drawn anew.
+///
+/// `saved` (`[3, channels]`) and `kept` (a bit for each element, [`mask_bytes`]) are what [`backward`] needs; `running` moves as in
+/// [`super::batch::forward_training`].
+///
+/// # Errors
+/// Where a length does not fit, or a number is out of its range.
+#[allow(clippy::too_many_arguments)]
+pub fn forward(
+    layer: IndependentComponent,
+    epsilon: f32,
+    generator: Generator,
+    running: Option<RunningStatistics>,
+    y: &mut [f32],
+    saved: &mut [f32],
+    kept: &mut [u8],
+) -> Result {
+    let slab = layer.check()?;
+    let channels = layer.shape.channels;
+    check_length("y", y.len(), layer.x.len())?;
+    check_length("saved", saved.len(), 3 * channels)?;
+    check_length("kept", kept.len(), mask_bytes(layer.x.len()))?;
+    check_epsilon(epsilon)?;
+    if let Some(running) = &running {
+        check_running(running, channels)?;
+    }
+    fill_kept_bits(generator, layer.rate, kept)?;
+    if channels == 0 {
+        return Ok(());
+    }
+    let count = slab.positions;
+    let (y, saved) = (DisjointMut::new(y), DisjointMut::new(saved));
+    let passes = Forward {
+        slab,
+        layer,
+        epsilon,
+        kept,
+        y,
+        saved,
+    };
+    slab::run(slab, &passes, |measured, _| {
+        if let (Some(running), true) = (running, count > 0) {
+            move_running(running, &measured[..2 * channels], count);
+        }
+    });
+    Ok(())
+}
+
+/// The gradients of [`forward`]: those of batch normalization for `dy · kept / (1 - rate)`.
+///
+/// # Errors
+/// Where a length does not fit.
+pub fn backward(
+    layer: IndependentComponent,
+    saved: &[f32],
+    kept: &[u8],
+    dy: &[f32],
+    gradients: AffineGradients,
+) -> Result {
+    let slab = layer.check()?;
+    let channels = layer.shape.channels;
+    check_length("saved", saved.len(), 3 * channels)?;
+    check_length("kept", kept.len(), mask_bytes(layer.x.len()))?;
+    check_length("dy", dy.len(), layer.x.len())?;
+    gradients.check(layer.x.len(), channels)?;
+    if channels == 0 {
+        return Ok(());
+    }
+    let AffineGradients { dx, dgamma, dbeta } = gradients;
+    let passes = Backward {
+        slab,
+        layer,
+        saved,
+        kept,
+        dy,
+        dx: dx.map(DisjointMut::new),
+    };
+    slab::run(slab, &passes, |sums, stride| {
+        sum_samples(sums, stride, 0, dbeta);
+        sum_samples(sums, stride, channels, dgamma);
+    });
+    Ok(())
+}
+
+/// The eight bits of every byte as eight f32, 0 or 1.
+static BITS: [[f32; 8]; 256] = {
+    let mut table = [[0.0; 8]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let mut bit = 0;
+        while bit < 8 {
+            table[byte][bit] = ((byte >> bit) & 1) as f32;
+            bit += 1;
+        }
+        byte += 1;
+    }
+    table
+};
+
+/// Runs `body` with 0 or 1 for each element of `range`.
+fn with_mask<R>(kept: &[u8], range: &Range<usize>, body: impl FnOnce(&[f32]) -> R) -> R {
+    let first = range.start / 8;
+    let bytes = &kept[first..range.end.div_ceil(8)];
+    with_f32(bytes.len() * 8, |mask| {
+        for (values, &byte) in mask.chunks_exact_mut(8).zip(bytes) {
+            values.copy_from_slice(&BITS[usize::from(byte)]);
+        }
+        body(&mask[range.start - 8 * first..][..range.len()])
+    })
+}
+
+struct Forward<'a> {
+    slab: Slab,
+    layer: IndependentComponent<'a>,
+    epsilon: f32,
+    kept: &'a [u8],
+    y: DisjointMut<'a, f32>,
+    saved: DisjointMut<'a, f32>,
+}
+
+impl Passes for Forward<'_> {
+    fn measurement_length(&self) -> usize {
+        2 * self.slab.columns.channels
+    }
+
+    fn parameter_length(&self) -> usize {
+        FORWARD_PARAMETERS * self.slab.columns.padded
+    }
+
+    fn measure(&self, range: Range<usize>, _: &[f32], measurement: &mut [f64]) {
+        let x = &self.layer.x[range];
+        measure(self.slab.columns, x, self.epsilon, measurement);
+    }
+
+    fn finish(&self, _: usize, measurements: &mut [f64], parameters: &mut [f32]) {
+        let columns = self.slab.columns;
+        let channels = columns.channels;
+        let count = merge_pieces(measurements, channels, self.slab.piece_counts());
+        // SAFETY: there is one sample, finished once.
+        let saved = unsafe { self.saved.part(0..3 * channels) };
+        for channel in 0..channels {
+            let variance = measurements[channels + channel] / count.max(1) as f64;
+            let unit = Saved::new(measurements[channel], variance, self.epsilon);
+            saved[channel] = unit.mean;
+            saved[channels + channel] = unit.mean_rest;
+            saved[2 * channels + channel] = unit.inverse_deviation;
+        }
+        let unit = |channel| Saved::read(saved, channel);
+        fill_forward(columns, &self.layer.affine, unit, parameters);
+    }
+
+    fn map(&self, range: Range<usize>, parameters: &[f32]) {
+        // SAFETY: ranges of different tasks do not overlap.
+        let y = unsafe { self.y.part(range.clone()) };
+        let columns = self.slab.columns;
+        with_mask(self.kept, &range, |mask| {
+            let x = &self.layer.x[range.clone()];
+            assert!(x.len() == y.len() && x.len() == mask.len());
+            assert!(parameters.len() >= FORWARD_PARAMETERS * columns.padded);
+            let terms = NormalizeAndDrop {
+                x,
+                mask,
+                y,
+                parameters,
+                padded: columns.padded,
+                factor: self.layer.factor(),
+            };
+            map_columns(columns, terms);
+        });
+    }
+}
+
+struct NormalizeAndDrop<'a> {
+    x: &'a [f32],
+    mask: &'a [f32],
+    y: &'a mut [f32],
+    parameters: &'a [f32],
+    padded: usize,
+    factor: f32,
+}
+
+// SAFETY: `Forward::map` checked that all arrays have `length` elements, and the parameters' length.
+unsafe impl Terms<0> for NormalizeAndDrop<'_> {
+    type Parameters<S: Simd> = [S::F32; FORWARD_PARAMETERS];
+
+    fn length(&self) -> usize {
+        self.x.len()
+    }
+
+    #[inline(always)]
+    unsafe fn parameters<S: Simd>(&self, simd: S, column: usize) -> Self::Parameters<S> {
+        // SAFETY: `column + LANES <= padded`.
+        unsafe { load_parameters(simd, self.parameters, self.padded, column) }
+    }
+
+    #[inline(always)]
+    unsafe fn add<S: Simd>(
+        &mut self,
+        simd: S,
+        at: usize,
+        lanes: usize,
+        p: &Self::Parameters<S>,
+        _: &mut [S::F32; 0],
+    ) {
+        let [center, scale, offset] = *p;
+        // SAFETY: `at + lanes <= length`.
+        unsafe {
+            let x = load(simd, self.x.as_ptr().add(at), lanes);
+            let mask = load(simd, self.mask.as_ptr().add(at), lanes);
+            let z = simd.fma(simd.sub(x, center), scale, offset);
+            let kept = simd.mul(z, simd.splat(self.factor));
+            let y = simd.select(simd.gt(mask, simd.zero()), kept, simd.zero());
+            store(simd, y, self.y.as_mut_ptr().add(at), lanes);
+        }
+    }
+}
+
+struct Backward<'a> {
+    slab: Slab,
+    layer: IndependentComponent<'a>,
+    saved: &'a [f32],
+    kept: &'a [u8],
+    dy: &'a [f32],
+    dx: Option<DisjointMut<'a, f32>>,
+}
+
+impl Backward<'_> {
+    fn inputs<'b>(&'b self, range: &Range<usize>, mask: &'b [f32]) -> MaskedInputs<'b> {
+        let (x, dy) = (&self.layer.x[range.clone()], &self.dy[range.clone()]);
+        assert!(x.len() == dy.len() && x.len() == mask.len());
+        MaskedInputs {
+            x,
+            dy,
+            mask,
+            factor: self.layer.factor(),
+        }
+    }
+}
+
+impl Passes for Backward<'_> {
+    fn measurement_length(&self) -> usize {
+        2 * self.slab.columns.channels
+    }
+
+    fn parameter_length(&self) -> usize {
+        GRADIENT_PARAMETERS * self.slab.columns.padded
+    }
+
+    fn prepare(&self, _: usize, parameters: &mut [f32]) {
+        let unit = |channel| Saved::read(self.saved, channel);
+        fill_forward(self.slab.columns, &self.layer.affine, unit, parameters);
+    }
+
+    fn measure(&self, range: Range<usize>, parameters: &[f32], measurement: &mut [f64]) {
+        let columns = self.slab.columns;
+        with_mask(self.kept, &range, |mask| {
+            assert!(parameters.len() >= SUM_PARAMETERS * columns.padded);
+            let terms = MaskedSums {
+                inputs: self.inputs(&range, mask),
+                columns,
+                parameters,
+            };
+            columns.gathered(measurement, |sums| sum_columns(columns, terms, sums));
+        });
+    }
+
+    fn finish(&self, _: usize, measurements: &mut [f64], parameters: &mut [f32]) {
+        let columns = self.slab.columns;
+        let channels = columns.channels;
+        add_pieces(measurements, 2 * channels);
+        let (dbeta, dgamma) = measurements[..2 * channels].split_at_mut(channels);
+        for channel in 0..channels {
+            let unit = Saved::read(self.saved, channel);
+            dgamma[channel] = finish_sum(unit, dbeta[channel], dgamma[channel]);
+        }
+        if self.dx.is_none() {
+            return;
+        }
+        let inverse = 1.0 / self.slab.positions as f64;
+        let means = |channel: usize| {
+            let gamma = f64::from(self.layer.affine.gamma(channel)) * inverse;
+            (gamma * dbeta[channel], gamma * dgamma[channel])
+        };
+        let unit = |channel| Saved::read(self.saved, channel);
+        fill_backward(columns, &self.layer.affine, unit, means, parameters);
+    }
+
+    fn map(&self, range: Range<usize>, parameters: &[f32]) {
+        let Some(dx) = &self.dx else { return };
+        // SAFETY: ranges of different tasks do not overlap.
+        let dx = unsafe { dx.part(range.clone()) };
+        let columns = self.slab.columns;
+        with_mask(self.kept, &range, |mask| {
+            assert!(parameters.len() >= GRADIENT_PARAMETERS * columns.padded);
+            assert_eq!(dx.len(), range.len());
+            let terms = MaskedGradient {
+                inputs: self.inputs(&range, mask),
+                columns,
+                parameters,
+                dx,
+            };
+            map_columns(columns, terms);
+        });
+    }
+}
+
+/// Inputs of the backward pass, all of the same length.
+#[derive(Clone, Copy)]
+struct MaskedInputs<'a> {
+    x: &'a [f32],
+    dy: &'a [f32],
+    mask: &'a [f32],
+    factor: f32,
+}
+
+impl MaskedInputs<'_> {
+    /// `(normalized x but for the mean's rest, dy where it was kept)`.
+    ///
+    /// # Safety
+    /// `at + lanes` must not exceed the length of the arrays.
+    #[inline(always)]
+    unsafe fn read<S: Simd>(
+        &self,
+        simd: S,
+        at: usize,
+        lanes: usize,
+        center: S::F32,
+        inverse: S::F32,
+    ) -> (S::F32, S::F32) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let x = load(simd, self.x.as_ptr().add(at), lanes);
+            let dy = load(simd, self.dy.as_ptr().add(at), lanes);
+            let mask = load(simd, self.mask.as_ptr().add(at), lanes);
+            let scaled = simd.mul(dy, simd.splat(self.factor));
+            let dz = simd.select(simd.gt(mask, simd.zero()), scaled, simd.zero());
+            (simd.mul(simd.sub(x, center), inverse), dz)
+        }
+    }
+}
+
+struct MaskedSums<'a> {
+    inputs: MaskedInputs<'a>,
+    columns: Columns,
+    parameters: &'a [f32],
+}
+
+// SAFETY: `Backward::inputs` and `measure` checked the lengths.
+unsafe impl Terms<2> for MaskedSums<'_> {
+    type Parameters<S: Simd> = [S::F32; SUM_PARAMETERS];
+
+    fn length(&self) -> usize {
+        self.inputs.x.len()
+    }
+
+    #[inline(always)]
+    unsafe fn parameters<S: Simd>(&self, simd: S, column: usize) -> Self::Parameters<S> {
+        // SAFETY: `column + LANES <= padded`.
+        unsafe { load_parameters(simd, self.parameters, self.columns.padded, column) }
+    }
+
+    #[inline(always)]
+    unsafe fn add<S: Simd>(
+        &mut self,
+        simd: S,
+        at: usize,
+        lanes: usize,
+        p: &Self::Parameters<S>,
+        sums: &mut [S::F32; 2],
+    ) {
+        let [center, _, _, inverse] = *p;
+        // SAFETY: `at + lanes <= length`.
+        let (normalized, dz) = unsafe { self.inputs.read(simd, at, lanes, center, inverse) };
+        sums[0] = simd.add(sums[0], dz);
+        sums[1] = simd.fma(dz, normalized, sums[1]);
+    }
+}
+
+struct MaskedGradient<'a> {
+    inputs: MaskedInputs<'a>,
+    columns: Columns,
+    parameters: &'a [f32],
+    dx: &'a mut [f32],
+}
+
+// SAFETY: `Backward::inputs` and `map` checked the lengths.
+unsafe impl Terms<0> for MaskedGradient<'_> {
+    type Parameters<S: Simd> = [S::F32; GRADIENT_PARAMETERS];
+
+    fn length(&self) -> usize {
+        self.inputs.x.len()
+    }
+
+    #[inline(always)]
+    unsafe fn parameters<S: Simd>(&self, simd: S, column: usize) -> Self::Parameters<S> {
+        // SAFETY: `column + LANES <= padded`.
+        unsafe { load_parameters(simd, self.parameters, self.columns.padded, column) }
+    }
+
+    #[inline(always)]
+    unsafe fn add<S: Simd>(
+        &mut self,
+        simd: S,
+        at: usize,
+        lanes: usize,
+        p: &Self::Parameters<S>,
+        _: &mut [S::F32; 0],
+    ) {
+        let [center, _, _, inverse, gamma, along, across] = *p;
+        // SAFETY: `at + lanes <= length`.
+        unsafe {
+            let (normalized, dz) = self.inputs.read(simd, at, lanes, center, inverse);
+            let projected = simd.fma(normalized, along, across);
+            let dx = simd.mul(inverse, simd.fma(gamma, dz, projected));
+            store(simd, dx, self.dx.as_mut_ptr().add(at), lanes);
+        }
+    }
+}

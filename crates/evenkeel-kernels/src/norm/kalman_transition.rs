@@ -1,0 +1,481 @@
+//! How the statistics of one layer predict those of the next, for [`super::kalman`]. A *state* is `[2, groups, channels]`: the means
+//! of all groups and channels, then their variances; channels are taken as independent.
+//!
+//! - [`predict`]: through a linear layer, the layer's own weights or learned ones.
+//! - [`rectify`]: through ReLU, as if the channels were Gaussian.
+//! - [`normalized`]: what a normalization with these statistics puts out.
+//!
+//! States are small beside activations: plain loops in f64.
+
+use super::geometry::{Affine, check_epsilon, check_optional};
+use super::scratch::with_f64;
+use crate::error::{KernelError, Result, check_length, checked_product};
+use crate::parallel::{DisjointMut, for_each_task};
+use std::f64::consts::{FRAC_2_SQRT_PI, SQRT_2};
+
+/// A linear layer, as a transition of states.
+#[derive(Clone, Copy, Debug)]
+pub struct Transition<'a> {
+    /// Groups of samples.
+    pub groups: usize,
+    /// Channels of the state before.
+    pub in_channels: usize,
+    /// Channels of the state after.
+    pub out_channels: usize,
+    /// Groups of channels of the layer; must divide both.
+    pub channel_groups: usize,
+    /// The weights `[positions, in_channels / channel_groups, out_channels]`: a convolution's HWIO, a linear layer's, or a learned
+    /// matrix.
+    pub weight: &'a [f32],
+    /// Added to the means, `[out_channels]`.
+    pub bias: Option<&'a [f32]>,
+    /// `softplus` of it is added to the variances, `[out_channels]`.
+    pub noise: Option<&'a [f32]>,
+}
+
+impl Transition<'_> {
+    /// Rows of one position of the weight.
+    fn rows(&self) -> usize {
+        self.in_channels / self.channel_groups
+    }
+
+    fn matrix(&self) -> usize {
+        self.rows() * self.out_channels
+    }
+
+    fn check(&self, before: &[f32]) -> Result {
+        let Transition {
+            groups,
+            in_channels,
+            out_channels,
+            channel_groups,
+            ..
+        } = *self;
+        if channel_groups == 0
+            || !in_channels.is_multiple_of(channel_groups)
+            || !out_channels.is_multiple_of(channel_groups)
+        {
+            return Err(KernelError::Invalid(format!(
+                "{in_channels} and {out_channels} channels do not split into {channel_groups} groups"
+            )));
+        }
+        checked_product("transition", &[2, groups, in_channels.max(out_channels)])?;
+        checked_product("transition", &[2, in_channels, out_channels])?;
+        check_length("state", before.len(), 2 * groups * in_channels)?;
+        if self.matrix() == 0 || !self.weight.len().is_multiple_of(self.matrix()) {
+            return Err(KernelError::Invalid(format!(
+                "a weight of {} elements has no whole number of {} by {out_channels} matrices",
+                self.weight.len(),
+                self.rows()
+            )));
+        }
+        check_optional("bias", self.bias, out_channels)?;
+        check_optional("noise", self.noise, out_channels)
+    }
+
+    /// Runs `body` with the sums over positions of the weight and of its square, `[rows, out_channels]` each.
+    fn with_moments<R>(&self, body: impl FnOnce(&[f64], &[f64]) -> R) -> R {
+        let matrix = self.matrix();
+        with_f64(2 * matrix, |sums| {
+            let (first, second) = sums.split_at_mut(matrix);
+            for position in self.weight.chunks_exact(matrix) {
+                for ((first, second), &weight) in
+                    first.iter_mut().zip(second.iter_mut()).zip(position)
+                {
+                    let weight = f64::from(weight);
+                    *first += weight;
+                    *second += weight * weight;
+                }
+            }
+            body(first, second)
+        })
+    }
+
+    /// The output channels that the channels of group `index` reach.
+    fn reach(&self, index: usize) -> std::ops::Range<usize> {
+        let width = self.out_channels / self.channel_groups;
+        index * width..(index + 1) * width
+    }
+}
+
+/// `m' = Σ m K1 + bias`, `v' = Σ v K2 + softplus(noise)`, where K1 and K2 are the sums over positions of the weight and of its square:
+/// the moments of the layer's output away from borders.
+///
+/// `before` is `[2, groups, in_channels]`, `after` `[2, groups, out_channels]`.
+///
+/// # Errors
+/// Where a length does not fit.
+pub fn predict(transition: Transition, before: &[f32], after: &mut [f32]) -> Result {
+    transition.check(before)?;
+    let Transition {
+        groups,
+        in_channels,
+        out_channels,
+        channel_groups,
+        ..
+    } = transition;
+    check_length("prediction", after.len(), 2 * groups * out_channels)?;
+    let rows = transition.rows();
+    transition.with_moments(|first, second| {
+        let parts = DisjointMut::new(after);
+        for_each_task(2 * groups, 2 * groups * transition.matrix(), |task| {
+            let (of_variance, matrix) =
+                (task >= groups, if task < groups { first } else { second });
+            let state = &before[task * in_channels..(task + 1) * in_channels];
+            with_f64(out_channels, |sums| {
+                for group in 0..channel_groups {
+                    let reach = transition.reach(group);
+                    for row in 0..rows {
+                        let value = f64::from(state[group * rows + row]);
+                        let weights = &matrix[row * out_channels..(row + 1) * out_channels];
+                        for (sum, weight) in
+                            sums[reach.clone()].iter_mut().zip(&weights[reach.clone()])
+                        {
+                            *sum += value * weight;
+                        }
+                    }
+                }
+                let added = if of_variance {
+                    transition.noise
+                } else {
+                    transition.bias
+                };
+                // SAFETY: every task has its own row of the state.
+                let after = unsafe { parts.part(task * out_channels..(task + 1) * out_channels) };
+                for (channel, (after, sum)) in after.iter_mut().zip(&*sums).enumerate() {
+                    let added = added.map_or(0.0, |added| f64::from(added[channel]));
+                    let added = match (of_variance, transition.noise) {
+                        (true, Some(_)) => softplus(added),
+                        _ => added,
+                    };
+                    *after = (sum + added) as f32;
+                }
+            });
+        });
+    });
+    Ok(())
+}
+
+/// Where [`predict_backward`] writes; an absent gradient is not computed.
+#[derive(Debug, Default)]
+pub struct TransitionGradients<'a> {
+    /// `[2, groups, in_channels]`.
+    pub before: Option<&'a mut [f32]>,
+    /// Of the weight's shape.
+    pub weight: Option<&'a mut [f32]>,
+    /// `[out_channels]`.
+    pub bias: Option<&'a mut [f32]>,
+    /// `[out_channels]`.
+    pub noise: Option<&'a mut [f32]>,
+}
+
+/// The gradients of [`predict`]: `dm = dm' K1ᵀ`, `dv = dv' K2ᵀ`, `dK = mᵀ dm' + 2 K vᵀ dv'` at every position.
+///
+/// # Errors
+/// Where a length does not fit.
+pub fn predict_backward(
+    transition: Transition,
+    before: &[f32],
+    gradient: &[f32],
+    gradients: TransitionGradients,
+) -> Result {
+    transition.check(before)?;
+    let Transition {
+        groups,
+        in_channels,
+        out_channels,
+        ..
+    } = transition;
+    check_length("gradient", gradient.len(), 2 * groups * out_channels)?;
+    check_optional("dstate", gradients.before.as_deref(), before.len())?;
+    check_optional(
+        "dweight",
+        gradients.weight.as_deref(),
+        transition.weight.len(),
+    )?;
+    check_optional("dbias", gradients.bias.as_deref(), out_channels)?;
+    check_optional("dnoise", gradients.noise.as_deref(), out_channels)?;
+    let rows = transition.rows();
+    let work = 2 * groups * transition.matrix();
+    if let Some(target) = gradients.before {
+        let target = DisjointMut::new(target);
+        transition.with_moments(|first, second| {
+            for_each_task(2 * groups, work, |task| {
+                let matrix = if task < groups { first } else { second };
+                let gradient = &gradient[task * out_channels..(task + 1) * out_channels];
+                // SAFETY: every task has its own row of the state.
+                let target = unsafe { target.part(task * in_channels..(task + 1) * in_channels) };
+                for (channel, target) in target.iter_mut().enumerate() {
+                    let reach = transition.reach(channel / rows);
+                    let start = channel % rows * out_channels;
+                    let weights = &matrix[start + reach.start..start + reach.end];
+                    let products = weights.iter().zip(&gradient[reach]);
+                    *target = products.map(|(w, &g)| w * f64::from(g)).sum::<f64>() as f32;
+                }
+            });
+        });
+    }
+    if let Some(target) = gradients.weight {
+        weight_gradient(transition, before, gradient, target);
+    }
+    let column_sum = |array: usize, channel: usize| -> f64 {
+        let values = gradient[array * groups * out_channels..].iter();
+        let column = values.skip(channel).step_by(out_channels).take(groups);
+        column.map(|&g| f64::from(g)).sum()
+    };
+    if let Some(target) = gradients.bias {
+        for (channel, target) in target.iter_mut().enumerate() {
+            *target = column_sum(0, channel) as f32;
+        }
+    }
+    if let (Some(target), Some(noise)) = (gradients.noise, transition.noise) {
+        for (channel, target) in target.iter_mut().enumerate() {
+            let slope = 1.0 / (1.0 + (-f64::from(noise[channel])).exp());
+            *target = (slope * column_sum(1, channel)) as f32;
+        }
+    }
+    Ok(())
+}
+
+fn weight_gradient(transition: Transition, before: &[f32], gradient: &[f32], target: &mut [f32]) {
+    let Transition {
+        groups,
+        in_channels,
+        out_channels,
+        ..
+    } = transition;
+    let (rows, matrix) = (transition.rows(), transition.matrix());
+    let parts = DisjointMut::new(target);
+    for_each_task(rows, 4 * groups * matrix, |row| {
+        with_f64(2 * out_channels, |sums| {
+            for (array, sums) in sums.chunks_exact_mut(out_channels).enumerate() {
+                for group in 0..groups {
+                    let start = array * groups + group;
+                    let state = &before[start * in_channels..(start + 1) * in_channels];
+                    let gradient = &gradient[start * out_channels..(start + 1) * out_channels];
+                    for index in 0..transition.channel_groups {
+                        let value = f64::from(state[index * rows + row]);
+                        let reach = transition.reach(index);
+                        for (sum, &g) in sums[reach.clone()].iter_mut().zip(&gradient[reach]) {
+                            *sum += value * f64::from(g);
+                        }
+                    }
+                }
+            }
+            let (first, second) = sums.split_at(out_channels);
+            for position in 0..transition.weight.len() / matrix {
+                let start = position * matrix + row * out_channels;
+                // SAFETY: every task has its own row of every position.
+                let target = unsafe { parts.part(start..start + out_channels) };
+                let weights = &transition.weight[start..start + out_channels];
+                for (channel, (target, &weight)) in target.iter_mut().zip(weights).enumerate() {
+                    *target = (first[channel] + 2.0 * f64::from(weight) * second[channel]) as f32;
+                }
+            }
+        });
+    });
+}
+
+fn softplus(x: f64) -> f64 {
+    x.max(0.0) + (-x.abs()).exp().ln_1p()
+}
+
+/// The density and the distribution function of the standard normal at `t`, to f64's precision.
+fn normal(t: f64) -> (f64, f64) {
+    let density = FRAC_2_SQRT_PI / (2.0 * SQRT_2) * (-0.5 * t * t).exp();
+    if t.abs() > 8.0 {
+        return (density, if t > 0.0 { 1.0 } else { 0.0 });
+    }
+    // The series of positive terms t + t³/3 + t⁵/(3·5) + … (Abramowitz and Stegun 26.2.11).
+    let mut term = t;
+    let mut sum = t;
+    let mut divisor = 1.0;
+    while term.abs() > 1e-17 * sum.abs() {
+        divisor += 2.0;
+        term *= t * t / divisor;
+        sum += term;
+    }
+    (density, 0.5 + density * sum)
+}
+
+/// Variances are at least this after ReLU, and as much is added before the root (the released code's constant).
+const LEAST_VARIANCE: f64 = 1e-8;
+
+/// The moments of ReLU of a Gaussian, and what their gradients need.
+struct Rectified {
+    mean: f64,
+    variance: f64,
+    deviation: f64,
+    density: f64,
+    distribution: f64,
+}
+
+fn rectified(mean: f32, variance: f32) -> Rectified {
+    let (mean, variance) = (f64::from(mean), f64::from(variance));
+    let deviation = (variance + LEAST_VARIANCE).sqrt();
+    let (density, distribution) = normal(mean / deviation);
+    let first = mean * distribution + deviation * density;
+    let second = (mean * mean + variance) * distribution + mean * deviation * density;
+    Rectified {
+        mean: first,
+        variance: second - first * first,
+        deviation,
+        density,
+        distribution,
+    }
+}
+
+fn halves(what: &'static str, state: &[f32]) -> Result<usize> {
+    if state.len().is_multiple_of(2) {
+        Ok(state.len() / 2)
+    } else {
+        Err(KernelError::Invalid(format!(
+            "{what}: a state of {} elements is no pair of means and variances",
+            state.len()
+        )))
+    }
+}
+
+/// The mean and the variance of `max(x, 0)` for Gaussian `x` of every mean and variance of `before`; variances are at least 1e-8.
+///
+/// # Errors
+/// Where the lengths differ or are odd.
+pub fn rectify(before: &[f32], after: &mut [f32]) -> Result {
+    let units = halves("rectify", before)?;
+    check_length("rectified state", after.len(), before.len())?;
+    for unit in 0..units {
+        let moments = rectified(before[unit], before[units + unit]);
+        after[unit] = moments.mean as f32;
+        // `max` would hide a NaN.
+        let small = moments.variance < LEAST_VARIANCE;
+        let variance = if small {
+            LEAST_VARIANCE
+        } else {
+            moments.variance
+        };
+        after[units + unit] = variance as f32;
+    }
+    Ok(())
+}
+
+/// The gradient of [`rectify`]: `dm = da Φ + dva 2a (1 - Φ)`, `dv = da φ / 2s + dva (Φ - a φ / s)`.
+///
+/// # Errors
+/// As [`rectify`].
+pub fn rectify_backward(before: &[f32], gradient: &[f32], target: &mut [f32]) -> Result {
+    let units = halves("rectify backward", before)?;
+    check_length("gradient", gradient.len(), before.len())?;
+    check_length("dstate", target.len(), before.len())?;
+    for unit in 0..units {
+        let moments = rectified(before[unit], before[units + unit]);
+        let Rectified {
+            mean,
+            deviation,
+            density,
+            distribution,
+            ..
+        } = moments;
+        let of_mean = f64::from(gradient[unit]);
+        let clamped = moments.variance < LEAST_VARIANCE;
+        let of_variance = if clamped {
+            0.0
+        } else {
+            f64::from(gradient[units + unit])
+        };
+        target[unit] =
+            (of_mean * distribution + of_variance * 2.0 * mean * (1.0 - distribution)) as f32;
+        target[units + unit] = (of_mean * density / (2.0 * deviation)
+            + of_variance * (distribution - mean * density / deviation))
+            as f32;
+    }
+    Ok(())
+}
+
+/// The statistics of a normalized, scaled and shifted output: means `beta`, variances `gamma² v / (v + epsilon)`.
+///
+/// # Errors
+/// Where a length does not fit or epsilon is not finite or negative.
+pub fn normalized(
+    before: &[f32],
+    channels: usize,
+    affine: Affine,
+    epsilon: f32,
+    after: &mut [f32],
+) -> Result {
+    let units = check_normalized(before, channels, &affine, epsilon)?;
+    check_length("normalized state", after.len(), before.len())?;
+    for unit in 0..units {
+        let variance = f64::from(before[units + unit]);
+        let gamma = f64::from(affine.gamma(unit % channels));
+        after[unit] = affine.beta(unit % channels);
+        after[units + unit] = (gamma * gamma * share(variance, epsilon)) as f32;
+    }
+    Ok(())
+}
+
+/// `v / (v + epsilon)`, 1 where both are 0.
+fn share(variance: f64, epsilon: f32) -> f64 {
+    let sum = variance + f64::from(epsilon);
+    if sum == 0.0 { 1.0 } else { variance / sum }
+}
+
+fn check_normalized(
+    before: &[f32],
+    channels: usize,
+    affine: &Affine,
+    epsilon: f32,
+) -> Result<usize> {
+    let units = halves("normalized", before)?;
+    affine.check(channels)?;
+    check_epsilon(epsilon)?;
+    if channels == 0 || !units.is_multiple_of(channels) {
+        return Err(KernelError::Invalid(format!(
+            "{units} units are no whole number of groups of {channels} channels"
+        )));
+    }
+    Ok(units)
+}
+
+/// The gradients of [`normalized`]: of the state (its means have none), of `gamma` and of `beta`.
+///
+/// # Errors
+/// As [`normalized`].
+pub fn normalized_backward(
+    before: &[f32],
+    channels: usize,
+    affine: Affine,
+    epsilon: f32,
+    gradient: &[f32],
+    gradients: super::geometry::AffineGradients,
+) -> Result {
+    let units = check_normalized(before, channels, &affine, epsilon)?;
+    check_length("gradient", gradient.len(), before.len())?;
+    gradients.check(before.len(), channels)?;
+    if let Some(target) = gradients.dx {
+        target[..units].fill(0.0);
+        for unit in 0..units {
+            let sum = f64::from(before[units + unit]) + f64::from(epsilon);
+            let gamma = f64::from(affine.gamma(unit % channels));
+            let slope = gamma * gamma * f64::from(epsilon) / (sum * sum);
+            let slope = if slope.is_finite() { slope } else { 0.0 };
+            target[units + unit] = (slope * f64::from(gradient[units + unit])) as f32;
+        }
+    }
+    let column =
+        |offset: usize, channel: usize| (offset + channel..offset + units).step_by(channels);
+    if let Some(target) = gradients.dgamma {
+        for (channel, target) in target.iter_mut().enumerate() {
+            let gamma = 2.0 * f64::from(affine.gamma(channel));
+            let terms = column(units, channel)
+                .map(|at| f64::from(gradient[at]) * gamma * share(f64::from(before[at]), epsilon));
+            *target = terms.sum::<f64>() as f32;
+        }
+    }
+    if let Some(target) = gradients.dbeta {
+        for (channel, target) in target.iter_mut().enumerate() {
+            let terms = column(0, channel).map(|at| f64::from(gradient[at]));
+            *target = terms.sum::<f64>() as f32;
+        }
+    }
+    Ok(())
+}

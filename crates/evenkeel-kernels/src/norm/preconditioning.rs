@@ -1,0 +1,201 @@
+//! Batch normalization preconditioning: gradients of weights, changed as if the layer's input had been normalized.
+//!
+//! Lange, Helfrich, Ye, "Batch Normalization Preconditioning for Neural Network Training", JMLR 23, 2022.
+
+use super::geometry::check_optional;
+use super::moments::{all_finite, measure, merge_pieces};
+use super::scratch::with_f64;
+use super::slab::Slab;
+use crate::error::{KernelError, Result, check_length};
+use crate::parallel::{DisjointMut, for_each_task};
+
+/// Measures a layer's input `x`, rows of `mean.len()` channels, and merges mean and biased variance into those of `count` rows
+/// before it (Chan, Golub, LeVeque, 1979); with 0 rows before, they are overwritten.
+///
+/// # Errors
+/// Where the lengths do not fit.
+pub fn merge_statistics(x: &[f32], count: usize, mean: &mut [f32], variance: &mut [f32]) -> Result {
+    let channels = mean.len();
+    check_length("variance", variance.len(), channels)?;
+    if channels == 0 || !x.len().is_multiple_of(channels) {
+        return Err(KernelError::Invalid(format!(
+            "{} elements are no whole number of rows of {channels} channels",
+            x.len()
+        )));
+    }
+    let rows = x.len() / channels;
+    if rows == 0 {
+        return Ok(());
+    }
+    let slab = Slab::new(1, rows, channels);
+    let length = 2 * channels;
+    with_f64(slab.pieces * length, |measurements| {
+        let parts = DisjointMut::new(measurements);
+        for_each_task(slab.pieces, x.len(), |piece| {
+            // SAFETY: every piece has its own measurement.
+            let own = unsafe { parts.part(piece * length..(piece + 1) * length) };
+            measure(slab.columns, &x[slab.range(0, piece)], 1e-5, own);
+        });
+        merge_pieces(measurements, channels, slab.piece_counts());
+        let (new_means, deviations) = measurements[..length].split_at(channels);
+        let whole = (count + rows) as f64;
+        let share = rows as f64 / whole;
+        for channel in 0..channels {
+            let (old_mean, old_variance) = if count == 0 {
+                (0.0, 0.0)
+            } else {
+                (f64::from(mean[channel]), f64::from(variance[channel]))
+            };
+            let delta = new_means[channel] - old_mean;
+            let new_variance = deviations[channel] / rows as f64;
+            let between = if count == 0 {
+                0.0
+            } else {
+                delta * delta * share * (1.0 - share)
+            };
+            mean[channel] = (old_mean + delta * share) as f32;
+            variance[channel] =
+                (old_variance * (1.0 - share) + new_variance * share + between) as f32;
+        }
+    });
+    Ok(())
+}
+
+/// Moves running statistics towards those of a batch: `mean = keep · mean + (1 - keep) · batch mean`, and likewise the variance, to
+/// which `pooled` adds `keep · (batch mean - old mean)²`: then it is the variance of all data, exponentially weighted, also where a
+/// batch is a single value. Nothing moves where a statistic of the batch is not finite.
+///
+/// # Errors
+/// Where the lengths differ or `keep` is not in 0 to 1.
+pub fn move_statistics(
+    batch_mean: &[f32],
+    batch_variance: &[f32],
+    keep: f64,
+    pooled: bool,
+    mean: &mut [f32],
+    variance: &mut [f32],
+) -> Result {
+    let channels = mean.len();
+    check_length("batch mean", batch_mean.len(), channels)?;
+    check_length("batch variance", batch_variance.len(), channels)?;
+    check_length("variance", variance.len(), channels)?;
+    if !(0.0..=1.0).contains(&keep) {
+        return Err(KernelError::Invalid(format!(
+            "keep must be in 0 to 1, got {keep}"
+        )));
+    }
+    if !batch_mean
+        .iter()
+        .chain(batch_variance)
+        .all(|v| v.is_finite())
+    {
+        return Ok(());
+    }
+    for channel in 0..channels {
+        let delta = f64::from(batch_mean[channel]) - f64::from(mean[channel]);
+        let between = if pooled { keep * delta * delta } else { 0.0 };
+        let new = f64::from(batch_variance[channel]) + between;
+        variance[channel] = (keep * f64::from(variance[channel]) + (1.0 - keep) * new) as f32;
+        mean[channel] = (f64::from(mean[channel]) + (1.0 - keep) * delta) as f32;
+    }
+    Ok(())
+}
+
+/// How [`precondition`] weighs.
+#[derive(Clone, Copy, Debug)]
+pub struct Preconditioning {
+    /// Share of the layer's largest variance that is added to every variance.
+    pub relative: f64,
+    /// Added to every variance.
+    pub absolute: f64,
+    /// Everything is divided by it: q², which makes one learning rate fit all batch sizes.
+    pub scale: f64,
+    /// Groups of channels of the layer.
+    pub channel_groups: usize,
+}
+
+/// Preconditions the gradients of a layer's weight `[positions, channels / channel_groups, outputs]` and bias `[outputs]` in place
+/// with the mean and the variance of its input's channels: with `σ̃² = σ² + relative · max σ² + absolute`,
+/// `gW = (gW - μ gb) / σ̃² / scale`, then `gb = gb / scale - Σ gW μ`. Without a bias there is nothing to centre with:
+/// `gW = gW / σ̃² / scale`.
+///
+/// Statistics that are not finite leave the gradients as they are, for the finite checks to see.
+///
+/// # Errors
+/// Where the lengths do not fit or a number is out of its range.
+pub fn precondition(
+    options: Preconditioning,
+    mean: &[f32],
+    variance: &[f32],
+    weight: &mut [f32],
+    mut bias: Option<&mut [f32]>,
+    outputs: usize,
+) -> Result {
+    let Preconditioning {
+        relative,
+        absolute,
+        scale,
+        channel_groups,
+    } = options;
+    let channels = mean.len();
+    check_length("variance", variance.len(), channels)?;
+    check_optional("bias gradient", bias.as_deref(), outputs)?;
+    let valid = [relative, absolute]
+        .iter()
+        .all(|e| e.is_finite() && *e >= 0.0);
+    if !valid || !(scale.is_finite() && scale > 0.0) {
+        return Err(KernelError::Invalid(format!(
+            "precondition: epsilons must be finite and at least 0 and the scale above 0, got {relative}, {absolute}, {scale}"
+        )));
+    }
+    let splits = channel_groups > 0
+        && channels.is_multiple_of(channel_groups)
+        && outputs.is_multiple_of(channel_groups);
+    let rows = if splits { channels / channel_groups } else { 0 };
+    if rows * outputs == 0 || !weight.len().is_multiple_of(rows * outputs) {
+        return Err(KernelError::Invalid(format!(
+            "precondition: a weight of {} elements does not fit {channels} channels in {channel_groups} groups and {outputs} outputs",
+            weight.len()
+        )));
+    }
+    let largest = variance
+        .iter()
+        .fold(0.0f64, |largest, &v| largest.max(f64::from(v)));
+    let width = outputs / channel_groups;
+    with_f64(channels + outputs, |scratch| {
+        let (inverse, bias_values) = scratch.split_at_mut(channels);
+        for (inverse, &v) in inverse.iter_mut().zip(variance) {
+            *inverse = 1.0 / ((f64::from(v) + relative * largest + absolute) * scale);
+        }
+        if !all_finite(inverse) || !mean.iter().all(|m| m.is_finite()) {
+            return;
+        }
+        let with_bias = bias.is_some();
+        if let Some(bias) = bias.as_deref() {
+            for (value, &g) in bias_values.iter_mut().zip(bias) {
+                *value = f64::from(g);
+            }
+        }
+        let (inverse, gradients) = (&*inverse, &*bias_values);
+        with_f64(outputs, |moved| {
+            for (index, row) in weight.chunks_exact_mut(outputs).enumerate() {
+                for group in 0..channel_groups {
+                    let channel = group * rows + index % rows;
+                    let (mu, inverse) = (f64::from(mean[channel]), inverse[channel]);
+                    for at in group * width..(group + 1) * width {
+                        let centred = if with_bias { mu * gradients[at] } else { 0.0 };
+                        let value = (f64::from(row[at]) - centred) * inverse;
+                        row[at] = value as f32;
+                        moved[at] += value * mu;
+                    }
+                }
+            }
+            if let Some(bias) = bias.as_deref_mut() {
+                for (at, bias) in bias.iter_mut().enumerate() {
+                    *bias = (gradients[at] / scale - moved[at]) as f32;
+                }
+            }
+        });
+    });
+    Ok(())
+}
