@@ -67,7 +67,7 @@ interface Geometry {
 }
 
 /** Checks the input, the affine parameters and epsilon. */
-function geometryOf(operation: string, input: Tensor, options: NormalizationOptions): Geometry {
+export function geometryOf(operation: string, input: Tensor, options: NormalizationOptions): Geometry {
   const { shape } = input;
   const [batch, channels] = [shape[0], shape[shape.length - 1]];
   if (input.rank < 2 || batch === undefined || channels === undefined || channels === 0) {
@@ -95,7 +95,7 @@ function checkFloat(operation: string, name: string, value: Tensor): void {
   }
 }
 
-function checkChannels(
+export function checkChannels(
   operation: string,
   name: string,
   value: Tensor | undefined,
@@ -125,7 +125,7 @@ interface BackwardCommand {
  * Puts a normalization on the tape. `inputs` are those of the backward command in its order, all differentiable; absent ones
  * stay absent. The command fills the gradients that are wanted.
  */
-function recordNormalization(
+export function recordNormalization(
   name: string,
   inputs: readonly (Tensor | undefined)[],
   output: Tensor,

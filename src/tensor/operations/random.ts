@@ -49,7 +49,7 @@ export function setRandomState(next: RandomState): void {
 }
 
 /** The next sequence: arguments of the native operations. */
-function nextSequence(): readonly [seed: number, sequence: number] {
+export function nextSequence(): readonly [seed: number, sequence: number] {
   const { seed, sequence } = state;
   state = { seed, sequence: sequence + 1 };
   return [seed, sequence];

@@ -1,0 +1,260 @@
+import { EvenkeelError } from '../../errors';
+import { record } from '../autograd';
+import { formatShape, sameShape } from '../shape';
+import { allocate, keep, run, type Tensor } from '../tensor';
+import { activationWords } from './fused-activation';
+import { checkFloat } from './matmul';
+import { checkChannels, geometryOf, type NormalizationOptions } from './normalization';
+
+/** Options of {@link kalmanNorm}. */
+export interface KalmanNormOptions extends NormalizationOptions {
+  /** Groups of neighbouring samples with statistics of their own; must divide the batch. @defaultValue 1 */
+  readonly groups?: number | undefined;
+  /** The predicted statistics: means and variances `[2, groups, channels]`. Given together with `priorWeight`. */
+  readonly prior?: Tensor | undefined;
+  /** The weight of the prior, 0 to 1: `[1]`. */
+  readonly priorWeight?: Tensor | undefined;
+  /** Whether a group drops a prior whose variances are on average a hundred times the observed ones. @defaultValue false */
+  readonly guarded?: boolean | undefined;
+  /** `[channels]`, updated in place. Given together with `runningVariance`. */
+  readonly runningMean?: Tensor | undefined;
+  /** `[channels]`; it moves towards the variance that normalized, which is biased. */
+  readonly runningVariance?: Tensor | undefined;
+  /** The share of the batch in the running statistics, 0 to 1. @defaultValue 0.1 */
+  readonly momentum?: number | undefined;
+  /** Whether only the first group moves the running statistics, as in the released code, or the mean of all. @defaultValue false */
+  readonly firstGroupOnly?: boolean | undefined;
+}
+
+/** What {@link kalmanNorm} returns. */
+export interface KalmanNormResult {
+  /** The normalized input. */
+  readonly output: Tensor;
+  /** The statistics it was normalized with: means and variances `[2, groups, channels]`. Differentiable. */
+  readonly posterior: Tensor;
+}
+
+function checkState(operation: string, state: Tensor): readonly [groups: number, channels: number] {
+  const [two, groups, channels] = state.shape;
+  checkFloat(operation, { state });
+  if (state.rank !== 3 || two !== 2 || groups === undefined || channels === undefined || groups * channels === 0) {
+    throw new EvenkeelError(
+      'SHAPE_MISMATCH',
+      `${operation}: expected a state [2, groups, channels] of means and variances, got shape ${formatShape(state.shape)}`,
+    );
+  }
+  return [groups, channels];
+}
+
+/**
+ * Batch Kalman normalization in training (Wang et al. 2018): `activation((x - m) / √(v + epsilon) · gamma + beta)` over groups of
+ * samples, where the observed mean x̄ and variance S of a group and channel are corrected by a prior m⁻, v⁻ of weight q:
+ * `m = q m⁻ + (1 - q) x̄` and `v = q v⁻ + (1 - q) S + q (1 - q) (x̄ - m⁻)²`. Without a prior, or with q = 0, it is batch normalization
+ * of every group. Outside training use `batchNorm` with the running statistics.
+ *
+ * The gradient of the posterior reaches the input only through `output`: use both, or the output alone.
+ *
+ * @throws EvenkeelError SHAPE_MISMATCH, DTYPE_MISMATCH, INVALID_ARGUMENT (also for a group with a single value of each channel and no
+ * prior, which has no variance)
+ */
+export function kalmanNorm(input: Tensor, options: KalmanNormOptions = {}): KalmanNormResult {
+  const { batch, positions, channels } = geometryOf('kalmanNorm', input, options);
+  const { gamma, beta, prior, priorWeight, runningMean, runningVariance } = options;
+  const { groups = 1, epsilon = 1e-5, momentum = 0.1, guarded = false, firstGroupOnly = false } = options;
+  checkChannels('kalmanNorm', 'runningMean', runningMean, channels, input.shape);
+  checkChannels('kalmanNorm', 'runningVariance', runningVariance, channels, input.shape);
+  checkPairs(options);
+  if (!Number.isInteger(groups) || groups < 1 || batch % groups !== 0) {
+    throw new EvenkeelError(
+      'INVALID_ARGUMENT',
+      `kalmanNorm: groups must be a whole number that divides the batch of ${batch}, got ${groups}`,
+    );
+  }
+  if (!(momentum >= 0 && momentum <= 1)) {
+    throw new EvenkeelError('INVALID_ARGUMENT', `kalmanNorm: momentum must be in 0 to 1, got ${momentum}`);
+  }
+  if (prior === undefined && batch * positions === groups) {
+    throw new EvenkeelError(
+      'INVALID_ARGUMENT',
+      `kalmanNorm: a group of the input ${formatShape(input.shape)} has a single value of each channel, which has no variance; use larger ` +
+        'groups or give a prior',
+    );
+  }
+  const stateShape = [2, groups, channels];
+  if (prior !== undefined && priorWeight !== undefined) {
+    checkFloat('kalmanNorm', { prior, priorWeight });
+    if (!sameShape(prior.shape, stateShape) || priorWeight.size !== 1) {
+      throw new EvenkeelError(
+        'SHAPE_MISMATCH',
+        `kalmanNorm: expected a prior of shape ${formatShape(stateShape)} and a priorWeight of one element, got ` +
+          `${formatShape(prior.shape)} and ${formatShape(priorWeight.shape)}`,
+      );
+    }
+  }
+  const activation = activationWords('kalmanNorm', options.activation ?? 'none');
+  const inputs = [input, gamma, beta, prior, priorWeight];
+  const output = allocate('kalmanNorm', input.shape);
+  const posterior = allocate('kalmanNorm', stateShape);
+  const saved = allocate('kalmanNorm', [6, groups, channels]);
+  const geometry = [batch, positions, channels, groups];
+  const words = [...geometry, epsilon, momentum, guarded, firstGroupOnly, ...activation];
+  run('kalman_norm', [output, posterior, saved], ...inputs, runningMean, runningVariance, ...words);
+  for (const running of [runningMean, runningVariance]) if (running !== undefined) running.storage.version++;
+  recordBoth(inputs, output, posterior, saved, [...geometry, guarded, ...activation]);
+  saved.dispose();
+  return { output, posterior };
+}
+
+function checkPairs({ prior, priorWeight, runningMean, runningVariance }: KalmanNormOptions): void {
+  if ((prior === undefined) !== (priorWeight === undefined)) {
+    throw new EvenkeelError('INVALID_ARGUMENT', 'kalmanNorm: give both prior and priorWeight, or neither');
+  }
+  if ((runningMean === undefined) !== (runningVariance === undefined)) {
+    throw new EvenkeelError('INVALID_ARGUMENT', 'kalmanNorm: give both runningMean and runningVariance, or neither');
+  }
+}
+
+/**
+ * Puts both results on the tape, with one backward pass over the input: the posterior hangs behind the output, so that its gradient is
+ * complete, and noted, when that of the output is asked for.
+ */
+function recordBoth(
+  inputs: readonly (Tensor | undefined)[],
+  output: Tensor,
+  posterior: Tensor,
+  saved: Tensor,
+  words: readonly (number | boolean)[],
+): void {
+  const present = inputs.filter((input) => input !== undefined);
+  const shapes = present.map(({ shape }) => shape);
+  let next = 0;
+  const places = inputs.map((input) => (input === undefined ? undefined : next++));
+  let noted: Tensor | undefined;
+  record('kalmanNorm', present, output, [...present, saved], (gradient, kept, needs) => {
+    const gradients = shapes.map((shape, index) =>
+      needs[index] === true ? allocate('kalmanNorm backward', shape) : undefined,
+    );
+    run(
+      'kalman_norm_backward',
+      gradients.filter((tensor) => tensor !== undefined),
+      gradient,
+      ...places.map((place) => (place === undefined ? undefined : kept[place])),
+      kept[present.length],
+      noted,
+      ...words,
+      ...places.map((place) => place !== undefined && gradients[place] !== undefined),
+    );
+    noted?.dispose();
+    noted = undefined;
+    return gradients;
+  });
+  record('kalmanNorm posterior', [output], posterior, [], (gradient) => {
+    noted?.dispose();
+    noted = keep(gradient.alias());
+    return [undefined];
+  });
+}
+
+/** Options of {@link kalmanPredict}. */
+export interface KalmanPredictOptions {
+  /** Added to the means: `[outChannels]`. */
+  readonly bias?: Tensor | undefined;
+  /** `softplus` of it is added to the variances: `[outChannels]`. */
+  readonly noise?: Tensor | undefined;
+  /** Groups of channels of the layer. @defaultValue 1 */
+  readonly channelGroups?: number | undefined;
+}
+
+/**
+ * The statistics `[2, groups, outChannels]` behind a linear layer, from those in front of it: `m' = Σ m K1 + bias` and
+ * `v' = Σ v K2 + softplus(noise)`, with the sums over kernel positions of the weight and of its square. Channels are taken as independent
+ * and borders are left aside.
+ *
+ * `weight` is `[…, inChannels / channelGroups, outChannels]`: a convolution's HWIO, a linear layer's, or a learned matrix.
+ *
+ * @throws EvenkeelError SHAPE_MISMATCH, DTYPE_MISMATCH
+ */
+export function kalmanPredict(state: Tensor, weight: Tensor, options: KalmanPredictOptions = {}): Tensor {
+  const [groups, inChannels] = checkState('kalmanPredict', state);
+  const { bias, noise, channelGroups = 1 } = options;
+  checkFloat('kalmanPredict', { weight, bias, noise });
+  const outChannels = weight.shape[weight.rank - 1] ?? 0;
+  const rows = weight.shape[weight.rank - 2] ?? 0;
+  const fits = rows * channelGroups === inChannels && outChannels % channelGroups === 0 && weight.size > 0;
+  for (const vector of [bias, noise]) {
+    if (!fits || (vector !== undefined && !sameShape(vector.shape, [outChannels]))) {
+      throw new EvenkeelError(
+        'SHAPE_MISMATCH',
+        `kalmanPredict: a state of ${inChannels} channels needs a weight […, ${inChannels} / channelGroups, outChannels] and vectors ` +
+          `[outChannels]; got a weight ${formatShape(weight.shape)} in ${channelGroups} groups, bias ` +
+          `${bias === undefined ? 'none' : formatShape(bias.shape)}, noise ${noise === undefined ? 'none' : formatShape(noise.shape)}`,
+      );
+    }
+  }
+  const words = [groups, inChannels, outChannels, channelGroups];
+  const output = allocate('kalmanPredict', [2, groups, outChannels]);
+  run('kalman_predict', [output], state, weight, bias, noise, ...words);
+  return recordState('kalmanPredict', 'kalman_predict_backward', [state, weight, bias, noise], output, words);
+}
+
+/** Records an operation on states whose backward command wants a truth value for each input. */
+function recordState(
+  name: string,
+  operation: string,
+  inputs: readonly (Tensor | undefined)[],
+  output: Tensor,
+  words: readonly number[],
+): Tensor {
+  const present = inputs.filter((input) => input !== undefined);
+  const shapes = present.map(({ shape }) => shape);
+  let next = 0;
+  const places = inputs.map((input) => (input === undefined ? undefined : next++));
+  return record(name, present, output, present, (gradient, kept, needs) => {
+    const gradients = shapes.map((shape, index) =>
+      needs[index] === true ? allocate(`${name} backward`, shape) : undefined,
+    );
+    run(
+      operation,
+      gradients.filter((tensor) => tensor !== undefined),
+      gradient,
+      ...places.map((place) => (place === undefined ? undefined : kept[place])),
+      ...words,
+      ...places.map((place) => place !== undefined && gradients[place] !== undefined),
+    );
+    return gradients;
+  });
+}
+
+/**
+ * The statistics behind a ReLU, from those in front of it, as if the channels were Gaussian. Variances are at least 1e-8.
+ *
+ * @throws EvenkeelError SHAPE_MISMATCH, DTYPE_MISMATCH
+ */
+export function kalmanRectify(state: Tensor): Tensor {
+  checkState('kalmanRectify', state);
+  const output = allocate('kalmanRectify', state.shape);
+  run('kalman_rectify', [output], state);
+  return record('kalmanRectify', [state], output, [state], (gradient, [kept]) => {
+    const stateGradient = allocate('kalmanRectify backward', gradient.shape);
+    run('kalman_rectify_backward', [stateGradient], gradient, kept!);
+    return [stateGradient];
+  });
+}
+
+/**
+ * The statistics of what a normalization with these statistics puts out: means `beta`, variances `gamma² v / (v + epsilon)`.
+ *
+ * @throws EvenkeelError SHAPE_MISMATCH, DTYPE_MISMATCH
+ */
+export function kalmanNormalized(state: Tensor, options: Omit<NormalizationOptions, 'activation'> = {}): Tensor {
+  const [, channels] = checkState('kalmanNormalized', state);
+  const { gamma, beta, epsilon = 1e-5 } = options;
+  checkChannels('kalmanNormalized', 'gamma', gamma, channels, state.shape);
+  checkChannels('kalmanNormalized', 'beta', beta, channels, state.shape);
+  const output = allocate('kalmanNormalized', state.shape);
+  run('kalman_normalized', [output], state, gamma, beta, channels, epsilon);
+  return recordState('kalmanNormalized', 'kalman_normalized_backward', [state, gamma, beta], output, [
+    channels,
+    epsilon,
+  ]);
+}
