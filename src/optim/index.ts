@@ -1,5 +1,10 @@
 export { Adam, type AdamOptions, AdamW } from './adam';
 export { type AdaptiveGradientClippingOptions, adaptiveGradientClipping, type ClippingUnit } from './adaptive-clipping';
+export {
+  type BatchNormPreconditioning,
+  batchNormPreconditioning,
+  type PreconditioningOptions,
+} from './batch-norm-preconditioning';
 export { Bop, type BopOptions } from './bop';
 export { clipByGlobalNorm, globalNorm } from './clipping';
 export { ExponentialMovingAverage, type ExponentialMovingAverageOptions } from './moving-average';

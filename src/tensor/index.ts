@@ -56,6 +56,16 @@ export {
   where,
 } from './operations/elementwise';
 export type { FusedActivation } from './operations/fused-activation';
+export { type IndependentComponentOptions, independentComponent } from './operations/independent-component';
+export {
+  type KalmanNormOptions,
+  type KalmanNormResult,
+  type KalmanPredictOptions,
+  kalmanNorm,
+  kalmanNormalized,
+  kalmanPredict,
+  kalmanRectify,
+} from './operations/kalman';
 export {
   cast,
   concatenate,

@@ -32,7 +32,16 @@ export {
 } from './filter-response-norm';
 export { Flatten } from './flatten';
 export { defaultGroups, GroupNorm, type GroupNormOptions } from './group-norm';
+export { IndependentComponent, type IndependentComponentOptions } from './independent-component';
 export { InstanceNorm, type InstanceNormOptions } from './instance-norm';
+export {
+  BatchKalmanNorm,
+  type BatchKalmanNormOptions,
+  KalmanConv2d,
+  KalmanLinear,
+  type KalmanMode,
+  type KalmanTransitionOptions,
+} from './kalman';
 export { LayerNorm, type LayerNormOptions } from './layer-norm';
 export { Linear, type LinearOptions } from './linear';
 export { AvgPool2d, type AvgPool2dOptions, GlobalAvgPool, MaxPool2d, type Pool2dOptions } from './pooling';

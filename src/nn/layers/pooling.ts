@@ -3,6 +3,7 @@ import { type Pair, pair } from '../../tensor/operations/pair';
 import { avgPool2d, globalAvgPool, maxPool2d } from '../../tensor/operations/pooling';
 import { formatOptions, formatPair } from '../check';
 import { Module } from '../module';
+import { carryState } from '../statistics-chain';
 
 /** Options of {@link MaxPool2d}; {@link AvgPool2d} has one more. */
 export interface Pool2dOptions {
@@ -72,13 +73,13 @@ export class AvgPool2d extends Pool2d {
   }
 
   override forward(input: Tensor): Tensor {
-    return avgPool2d(input, this);
+    return carryState(input, avgPool2d(input, this));
   }
 }
 
 /** Mean over all pixels. `[batch, height, width, channels]` to `[batch, channels]`. */
 export class GlobalAvgPool extends Module {
   override forward(input: Tensor): Tensor {
-    return globalAvgPool(input);
+    return carryState(input, globalAvgPool(input));
   }
 }

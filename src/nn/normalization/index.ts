@@ -1,10 +1,13 @@
 export type { BatchNormalizationOptions } from './batch';
 export { type BnFreeOptions, ScaledResidualSum, VariancePreservingActivation } from './bn-free';
+export type { BnpOptions } from './bnp';
 export { BuildContext } from './context';
 export type { FilterResponseNormalizationOptions } from './filter-response';
 export { fuseActivation } from './fusion';
 export type { GroupNormalizationOptions } from './group';
+export type { IndependentComponentMethodOptions } from './independent-component';
 export type { InstanceNormalizationOptions } from './instance';
+export type { KalmanNormalizationOptions } from './kalman';
 export type { LayerNormalizationOptions } from './layer';
 export type {
   ActivationSite,
@@ -17,6 +20,13 @@ export type {
 } from './normalization';
 export { NormalizedLayers, type NormalizedLayersOptions, type UnitOptions } from './normalized-layers';
 export { gradientTransformOf } from './origin';
+export {
+  BatchNormPreconditioning,
+  InputStatistics,
+  ObservedConv2d,
+  ObservedLinear,
+  type PreconditioningOptions,
+} from './preconditioning';
 export type { ProxyNormalizationOptions } from './proxy';
 export { ResidualSum } from './residual-sum';
 export type { RMSNormalizationOptions } from './rms';

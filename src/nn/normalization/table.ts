@@ -1,9 +1,12 @@
 import { EvenkeelError } from '../../errors';
 import { batch } from './batch';
 import { bnFree } from './bn-free';
+import { bnp } from './bnp';
 import { frn } from './filter-response';
 import { group } from './group';
+import { ic } from './independent-component';
 import { instance } from './instance';
+import { kalman } from './kalman';
 import { layer } from './layer';
 import { none } from './none';
 import type { Normalization } from './normalization';
@@ -26,6 +29,9 @@ export const normalizations = {
   proxy,
   'weight-standardized-group': weightStandardizedGroup,
   'bn-free': bnFree,
+  ic,
+  kalman,
+  bnp,
 } as const;
 
 /** A name of the table {@link normalizations}. */

@@ -462,22 +462,22 @@ impl<A: ActivationFunction> Passes for Backward<'_, A> {
                 self.posterior_gradient
                     .map_or(0.0, |g| f64::from(g[array * units + own + channel]))
             });
-            // Everything is divided by M; `scaled` is 2 dv / (M r²), written so that a weight of 0 gives the bits of batch norm.
-            let scaled = 2.0 * variance_out * inverse_count / (r * r) - second;
-            let along = (1.0 - weight) * scaled;
+            // Everything is divided by M. `pull` is -2 dv / (M r²) and `push` is -dm / (M r); signs and order are such that a weight of
+            // 0 gives the bits of batch norm.
+            let pull = second - 2.0 * variance_out * inverse_count / (r * r);
+            let push = first - mean_out * inverse_count / r;
+            let along = -((1.0 - weight) * pull);
             let surprise = if dropped {
                 0.0
             } else {
                 f64::from(self.read(SURPRISE, own + channel))
             };
-            let mean_gradient = mean_out * inverse_count / r - first;
             let across = correction * r * -along
-                + ((1.0 - weight) * mean_gradient
-                    + weight * (1.0 - weight) * surprise * r * scaled);
+                - ((1.0 - weight) * push + weight * (1.0 - weight) * surprise * r * pull);
             // Back from M r to the gradients themselves.
             let count = self.slab.positions as f64;
-            let dm = mean_gradient * r * count;
-            let dv = 0.5 * scaled * r * r * count;
+            let dm = -push * r * count;
+            let dv = -0.5 * pull * r * r * count;
             if let Some([means, variances]) = &mut state {
                 means[channel] =
                     (weight * dm - 2.0 * weight * (1.0 - weight) * surprise * dv) as f32;

@@ -1,0 +1,233 @@
+import { EvenkeelError } from '../../errors';
+import { full, ones, type Tensor, zeros } from '../../tensor';
+import { sigmoid } from '../../tensor/operations/activation';
+import { kalmanNorm, kalmanNormalized, kalmanPredict, kalmanRectify } from '../../tensor/operations/kalman';
+import { batchNorm } from '../../tensor/operations/normalization';
+import { checkInteger, checkRange, formatOptions } from '../check';
+import { constant } from '../init';
+import { Parameter } from '../parameter';
+import { type ChainState, StateHolder, stateOf } from '../statistics-chain';
+import { NormalizationLayer, type NormalizationLayerOptions } from './affine';
+import { Conv2d, type Conv2dOptions } from './conv2d';
+import { Linear, type LinearOptions } from './linear';
+
+/**
+ * How the statistics of one layer predict those of the next.
+ *
+ * - `'learned'`: through a learned matrix A and learned noise, the equations of the paper.
+ * - `'tied-raw'`: through ReLU and the layer's own weights, from the statistics before normalization: what the released code does, in
+ *   closed form instead of by pseudo-samples. Its priors are far off in a network that has not been trained.
+ * - `'tied-norm'`: as before, from the statistics behind normalization, scale and shift.
+ */
+export type KalmanMode = 'learned' | 'tied-norm' | 'tied-raw';
+
+/** Options of {@link BatchKalmanNorm}. */
+export interface BatchKalmanNormOptions extends NormalizationLayerOptions {
+  /** Samples that share statistics: neighbours in the batch. Default: the whole batch. */
+  readonly groupSize?: number;
+  /** How the statistics are handed on. Default `'learned'`. */
+  readonly mode?: KalmanMode;
+  /** q, the weight of the prior, 0 (batch normalization) to 1. Default 0.1 where it is learned, 0.9 otherwise. */
+  readonly priorWeight?: number;
+  /** Whether q is learned (as the sigmoid of a parameter); then it must be between 0 and 1. Default: in the mode `'learned'`. */
+  readonly learnPriorWeight?: boolean;
+  /**
+   * Whether a group drops a prior whose variances are on average a hundred times what it sees, as the released code does. Default: in the
+   * mode `'tied-raw'`.
+   */
+  readonly guarded?: boolean;
+  /** Weight of the new batch in the running statistics. Default 0.1. */
+  readonly momentum?: number;
+  /** Whether only the first group moves the running statistics, as in the released code. Default `false`: the mean of all groups. */
+  readonly firstGroupOnly?: boolean;
+}
+
+/**
+ * Batch Kalman normalization (Wang et al. 2018, "Batch Kalman Normalization" and "Kalman Normalization"): batch normalization over small
+ * groups of samples, whose statistics are corrected by a prediction from the layer before.
+ *
+ * Input `[batch, ..., channels]`; the batch must be a multiple of `groupSize`, or smaller. The prediction comes with the input, from
+ * {@link KalmanConv2d} or {@link KalmanLinear}; without one (the first layer, behind max pooling) the layer is batch normalization of
+ * every group. Evaluation uses the running statistics, as batch normalization does.
+ */
+export class BatchKalmanNorm extends NormalizationLayer {
+  /** Running mean `[channels]`, first 0. */
+  readonly runningMean: Tensor;
+  /** Running variance `[channels]`, first 1; of the statistics that normalized, so it is biased. */
+  readonly runningVariance: Tensor;
+  /** What the sigmoid turns into q, `[1]`; `undefined` where q is fixed. */
+  readonly priorWeightLogit: Parameter | undefined;
+  /** q, where it is fixed; its first value otherwise. */
+  readonly priorWeight: number;
+  /** Samples that share statistics; `undefined` for all. */
+  readonly groupSize: number | undefined;
+  /** How the statistics are handed on. */
+  readonly mode: KalmanMode;
+  /** Whether implausible priors are dropped. */
+  readonly guarded: boolean;
+  /** Weight of the new batch in the running statistics. */
+  readonly momentum: number;
+  /** Whether only the first group moves the running statistics. */
+  readonly firstGroupOnly: boolean;
+  readonly #holder = new StateHolder();
+
+  constructor(options: BatchKalmanNormOptions) {
+    super('BatchKalmanNorm', options);
+    const { mode = 'learned', learnPriorWeight = mode === 'learned', groupSize } = options;
+    this.mode = checkMode('BatchKalmanNorm', mode);
+    this.groupSize = groupSize === undefined ? undefined : checkInteger('BatchKalmanNorm', 'groupSize', groupSize, 1);
+    const least = learnPriorWeight ? Number.EPSILON : 0;
+    const q = options.priorWeight ?? (learnPriorWeight ? 0.1 : 0.9);
+    this.priorWeight = checkRange('BatchKalmanNorm', 'priorWeight', q, least, 1 - least);
+    this.guarded = options.guarded ?? mode === 'tied-raw';
+    this.momentum = checkRange('BatchKalmanNorm', 'momentum', options.momentum ?? 0.1, 0, 1);
+    this.firstGroupOnly = options.firstGroupOnly ?? false;
+    this.priorWeightLogit = learnPriorWeight
+      ? new Parameter(constant(Math.log(q / (1 - q)))([1]), { decay: false })
+      : undefined;
+    this.runningMean = this.buffer('runningMean', zeros([this.channels]));
+    this.runningVariance = this.buffer('runningVariance', ones([this.channels]));
+  }
+
+  override forward(input: Tensor): Tensor {
+    const { gamma, beta, runningMean, runningVariance, epsilon, momentum, activation } = this;
+    const options = { gamma, beta, runningMean, runningVariance, epsilon, momentum, activation };
+    if (!this.training) return batchNorm(input, { ...options, training: false });
+    const groups = this.#groups(input.shape[0] ?? 0);
+    const prior = stateOf(input)?.state;
+    const usable = prior !== undefined && prior.shape[1] === groups && prior.shape[2] === this.channels;
+    const { output, posterior } = kalmanNorm(input, {
+      ...options,
+      groups,
+      ...(usable ? { prior, priorWeight: this.#weight() } : {}),
+      guarded: this.guarded,
+      firstGroupOnly: this.firstGroupOnly,
+    });
+    const state = this.mode === 'tied-norm' ? kalmanNormalized(posterior, { gamma, beta, epsilon }) : posterior;
+    return this.#holder.attach(output, state, activation === 'relu');
+  }
+
+  #weight(): Tensor {
+    return this.priorWeightLogit === undefined ? full([1], this.priorWeight) : sigmoid(this.priorWeightLogit);
+  }
+
+  #groups(batch: number): number {
+    const size = Math.min(this.groupSize ?? batch, batch);
+    if (size === 0) return 1;
+    if (batch % size !== 0) {
+      throw new EvenkeelError(
+        'INVALID_ARGUMENT',
+        `BatchKalmanNorm: a batch of ${batch} samples does not split into groups of ${size}; give a multiple (or drop the last batch of ` +
+          'an epoch)',
+      );
+    }
+    return batch / size;
+  }
+
+  override describe(): string {
+    return formatOptions({
+      channels: this.channels,
+      mode: this.mode,
+      groupSize: this.groupSize,
+      priorWeight: this.priorWeight,
+      activation: this.activation === 'none' ? undefined : this.activation,
+    });
+  }
+}
+
+/** Throws `INVALID_ARGUMENT` for an unknown mode. */
+export function checkMode(owner: string, mode: KalmanMode): KalmanMode {
+  if (!['learned', 'tied-norm', 'tied-raw'].includes(mode)) {
+    throw new EvenkeelError(
+      'INVALID_ARGUMENT',
+      `${owner}: mode is '${String(mode)}'; give 'learned', 'tied-norm' or 'tied-raw'`,
+    );
+  }
+  return mode;
+}
+
+/** Options that weight layers in a chain of statistics have besides their own. */
+export interface KalmanTransitionOptions {
+  /** How statistics go through the layer. Default `'learned'`. */
+  readonly mode?: KalmanMode;
+}
+
+/** The learned transition of a layer: A `[inChannels, outChannels]`, first 0, and noise `[outChannels]`, whose softplus is first 1. */
+interface LearnedTransition {
+  readonly transition: Parameter;
+  readonly noise: Parameter;
+}
+
+function learnedTransition(mode: KalmanMode, inputs: number, outputs: number): LearnedTransition | undefined {
+  if (mode !== 'learned') return undefined;
+  return {
+    transition: new Parameter(zeros([inputs, outputs]), { decay: false }),
+    noise: new Parameter(constant(Math.log(Math.E - 1))([outputs]), { decay: false }),
+  };
+}
+
+function predict(
+  { state, rectified }: ChainState,
+  learned: LearnedTransition | undefined,
+  layer: { readonly weight: Tensor; readonly bias: Tensor | undefined; readonly groups?: number },
+): Tensor {
+  if (learned !== undefined) return kalmanPredict(state, learned.transition, { noise: learned.noise });
+  return kalmanPredict(rectified ? kalmanRectify(state) : state, layer.weight, {
+    bias: layer.bias,
+    channelGroups: layer.groups,
+  });
+}
+
+/** Convolution that also predicts the statistics of its output, for {@link BatchKalmanNorm}, from those that come with its input. */
+export class KalmanConv2d extends Conv2d {
+  /** A of the mode `'learned'`, `[inChannels, outChannels]`, first 0, without weight decay. */
+  readonly transition: Parameter | undefined;
+  /** Noise of the mode `'learned'`, `[outChannels]`: its softplus, first 1, is added to the variances. Without weight decay. */
+  readonly noise: Parameter | undefined;
+  /** How statistics go through the layer. */
+  readonly mode: KalmanMode;
+  readonly #learned: LearnedTransition | undefined;
+  readonly #holder = new StateHolder();
+
+  constructor(options: Conv2dOptions & KalmanTransitionOptions) {
+    super(options);
+    this.mode = checkMode('KalmanConv2d', options.mode ?? 'learned');
+    this.#learned = learnedTransition(this.mode, this.inChannels, this.outChannels);
+    this.transition = this.#learned?.transition;
+    this.noise = this.#learned?.noise;
+  }
+
+  override forward(input: Tensor): Tensor {
+    const output = super.forward(input);
+    const before = this.training ? stateOf(input) : undefined;
+    if (before === undefined || before.state.shape[2] !== this.inChannels) return output;
+    return this.#holder.attach(output, predict(before, this.#learned, this), false);
+  }
+}
+
+/** Linear layer that also predicts the statistics of its output; see {@link KalmanConv2d}. */
+export class KalmanLinear extends Linear {
+  /** A of the mode `'learned'`, `[inFeatures, outFeatures]`, first 0, without weight decay. */
+  readonly transition: Parameter | undefined;
+  /** Noise of the mode `'learned'`, `[outFeatures]`: its softplus, first 1, is added to the variances. Without weight decay. */
+  readonly noise: Parameter | undefined;
+  /** How statistics go through the layer. */
+  readonly mode: KalmanMode;
+  readonly #learned: LearnedTransition | undefined;
+  readonly #holder = new StateHolder();
+
+  constructor(options: LinearOptions & KalmanTransitionOptions) {
+    super(options);
+    this.mode = checkMode('KalmanLinear', options.mode ?? 'learned');
+    this.#learned = learnedTransition(this.mode, this.inFeatures, this.outFeatures);
+    this.transition = this.#learned?.transition;
+    this.noise = this.#learned?.noise;
+  }
+
+  override forward(input: Tensor): Tensor {
+    const output = super.forward(input);
+    const before = this.training ? stateOf(input) : undefined;
+    if (before === undefined || before.state.shape[2] !== this.inFeatures) return output;
+    return this.#holder.attach(output, predict(before, this.#learned, this), false);
+  }
+}

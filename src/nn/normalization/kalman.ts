@@ -1,0 +1,139 @@
+import { EvenkeelError } from '../../errors';
+import type { Tensor } from '../../tensor';
+import { kalmanRectify } from '../../tensor/operations/kalman';
+import { pad } from '../../tensor/operations/layout';
+import { checkNames } from '../check';
+import { type ActivationName, createActivation } from '../layers/activations';
+import type { ResidualPair } from '../layers/affine';
+import {
+  BatchKalmanNorm,
+  type BatchKalmanNormOptions,
+  checkMode,
+  KalmanConv2d,
+  KalmanLinear,
+  type KalmanMode,
+} from '../layers/kalman';
+import { Module } from '../module';
+import { attachState, type ChainState, StateHolder, stateOf } from '../statistics-chain';
+import { fuseActivation } from './fusion';
+import type { ActivationSite, Normalization } from './normalization';
+import { ResidualSum } from './residual-sum';
+
+/** Options of the method `kalman`; see {@link BatchKalmanNormOptions}. */
+export type KalmanNormalizationOptions = Omit<BatchKalmanNormOptions, 'channels' | 'activation' | 'initialScale'>;
+
+/** An activation that notes whether the statistics in front of it still have to go through a ReLU. */
+class ChainedActivation extends Module {
+  readonly activation: Module;
+  readonly #rectifies: boolean;
+
+  constructor(name: ActivationName, channels: number) {
+    super();
+    this.activation = createActivation(name, channels);
+    this.#rectifies = name === 'relu';
+  }
+
+  override forward(input: Tensor): Tensor {
+    const output = this.activation.call(input);
+    const state = this.training ? stateOf(input) : undefined;
+    return state === undefined
+      ? output
+      : attachState(output, { state: state.state, rectified: state.rectified || this.#rectifies });
+  }
+}
+
+/** The residual addition, also of means and variances: branch and shortcut are taken as independent. */
+class ChainedSum extends ResidualSum {
+  readonly #mode: KalmanMode;
+  readonly #holder = new StateHolder();
+  #entered: ChainState | undefined;
+
+  constructor(mode: KalmanMode) {
+    super();
+    this.#mode = mode;
+  }
+
+  override enter(input: Tensor): Tensor {
+    this.#entered = this.training ? stateOf(input) : undefined;
+    return input;
+  }
+
+  override forward([branch, shortcut]: ResidualPair): Tensor {
+    const output = super.forward([branch, shortcut]);
+    // A shortcut without weights (a strided, padded identity) passes the statistics of the block's input on.
+    const [first, second] = [stateOf(branch), stateOf(shortcut) ?? this.#entered];
+    this.#entered = undefined;
+    if (!this.training || first === undefined || second === undefined) return output;
+    const [own, other] = [this.#behindActivation(first), this.#behindActivation(second)];
+    const missing = (own.shape[2] ?? 0) - (other.shape[2] ?? 0);
+    if (missing < 0 || own.shape[1] !== other.shape[1]) return output;
+    const padded =
+      missing === 0
+        ? other
+        : pad(other, [
+            [0, 0],
+            [0, 0],
+            [0, missing],
+          ]);
+    return this.#holder.attach(output, own.add(padded), false);
+  }
+
+  /** Statistics of the value itself; the released code leaves the ReLU out here, and a learned transition makes up for it. */
+  #behindActivation({ state, rectified }: ChainState): Tensor {
+    return rectified && this.#mode === 'tied-norm' ? kalmanRectify(state) : state;
+  }
+}
+
+/**
+ * Batch Kalman normalization (Wang et al. 2018) in front of every activation: batch normalization over small groups of samples, whose
+ * statistics are corrected by a prediction from the layer before. The statistics go through convolutions, linear layers, strides,
+ * additions and average pooling; behind max pooling they start anew.
+ *
+ * The modes `'tied-norm'` and `'tied-raw'` know the statistics behind a ReLU only, and refuse other activations.
+ */
+export function kalman(options: KalmanNormalizationOptions = {}): Normalization {
+  checkNames('normalization kalman', options, [
+    'epsilon',
+    'affine',
+    'groupSize',
+    'mode',
+    'priorWeight',
+    'learnPriorWeight',
+    'guarded',
+    'momentum',
+    'firstGroupOnly',
+  ]);
+  const mode = checkMode('normalization kalman', options.mode ?? 'learned');
+  const checkActivation = ({ activation }: ActivationSite) => {
+    if (mode !== 'learned' && activation !== 'relu' && activation !== 'none') {
+      throw new EvenkeelError(
+        'UNSUPPORTED',
+        `normalization kalman: the mode ${mode} predicts statistics behind a ReLU in closed form and has no formula for ${activation}; use the ` +
+          "mode 'learned', or relu",
+      );
+    }
+  };
+  return {
+    name: 'kalman',
+    mixesSamples: true,
+    bias: false,
+    weight(site) {
+      // Data has no statistics to predict from, and logits are not normalized.
+      if (site.role === 'stem' || site.role === 'classifier') return undefined;
+      return site.kind === 'conv2d'
+        ? new KalmanConv2d({ ...site.options, mode })
+        : new KalmanLinear({ ...site.options, mode });
+    },
+    preActivation(site) {
+      checkActivation(site);
+      // Behind the first layer nothing is known, so there is no weight to learn either.
+      const first = site.context.weightLayers <= 1 ? { priorWeight: 0, learnPriorWeight: false } : {};
+      return fuseActivation(
+        site,
+        (activation) => new BatchKalmanNorm({ ...options, ...first, mode, channels: site.channels, activation }),
+      );
+    },
+    activation: ({ activation, channels }) => new ChainedActivation(activation, channels),
+    residual: () => new ChainedSum(mode),
+  };
+}
