@@ -444,8 +444,8 @@ impl<A: ActivationFunction> Passes for Backward<'_, A> {
             Some(prior) if !self.read(SURPRISE, own).is_nan() => prior.weight,
             _ => 0.0,
         };
-        // SAFETY: every group has its own units, and is finished once.
         let mut state = self.state.as_ref().map(|state| {
+            // SAFETY: every group has its own units, and is finished once.
             [0, 1].map(|array| unsafe {
                 state.part(array * units + own..array * units + own + channels)
             })
@@ -504,3 +504,7 @@ impl<A: ActivationFunction> Passes for Backward<'_, A> {
         );
     }
 }
+
+#[cfg(test)]
+#[path = "kalman_tests.rs"]
+mod tests;

@@ -128,7 +128,7 @@ pub fn precondition(
     mean: &[f32],
     variance: &[f32],
     weight: &mut [f32],
-    mut bias: Option<&mut [f32]>,
+    bias: Option<&mut [f32]>,
     outputs: usize,
 ) -> Result {
     let Preconditioning {
@@ -143,7 +143,7 @@ pub fn precondition(
     let valid = [relative, absolute]
         .iter()
         .all(|e| e.is_finite() && *e >= 0.0);
-    if !valid || !(scale.is_finite() && scale > 0.0) {
+    if !(valid && scale.is_finite() && scale > 0.0) {
         return Err(KernelError::Invalid(format!(
             "precondition: epsilons must be finite and at least 0 and the scale above 0, got {relative}, {absolute}, {scale}"
         )));
@@ -190,7 +190,7 @@ pub fn precondition(
                     }
                 }
             }
-            if let Some(bias) = bias.as_deref_mut() {
+            if let Some(bias) = bias {
                 for (at, bias) in bias.iter_mut().enumerate() {
                     *bias = (gradients[at] / scale - moved[at]) as f32;
                 }
@@ -198,4 +198,99 @@ pub fn precondition(
         });
     });
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{assert_same_bits_at_any_thread_count, at_every_level, coarse_values};
+
+    #[test]
+    fn statistics_merge_to_those_of_all_rows_also_far_from_zero_and_for_any_size() {
+        at_every_level(|| {
+            for channels in [1, 3, 7, 16, 17, 33, 65] {
+                for (size, offset) in [(1.0f32, 0.0f32), (1.0, 1e4), (1e18, 0.0), (1e-18, 0.0)] {
+                    let x: Vec<f32> = coarse_values(37 * channels, 1)
+                        .iter()
+                        .map(|x| x * size + offset)
+                        .collect();
+                    let (mut mean, mut variance) =
+                        (vec![f32::NAN; channels], vec![f32::NAN; channels]);
+                    let cut = 20 * channels;
+                    merge_statistics(&x[..cut], 0, &mut mean, &mut variance).unwrap();
+                    merge_statistics(&x[cut..], 20, &mut mean, &mut variance).unwrap();
+                    for channel in 0..channels {
+                        let values = || x.iter().skip(channel).step_by(channels);
+                        let exact = values().map(|&x| f64::from(x)).sum::<f64>() / 37.0;
+                        let square = values()
+                            .map(|&x| (f64::from(x) - exact).powi(2))
+                            .sum::<f64>()
+                            / 37.0;
+                        let scale = square.sqrt();
+                        // The first mean was rounded to f32.
+                        let rounding = 1e-7 * exact.abs();
+                        assert!((f64::from(mean[channel]) - exact).abs() < 1e-6 * scale + rounding);
+                        let error = (f64::from(variance[channel]) - square).abs();
+                        assert!(error < 1e-3 * square, "{channels} {size} {offset}");
+                    }
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn threads_do_not_change_bits() {
+        let x = coarse_values(5000 * 33, 2);
+        assert_same_bits_at_any_thread_count(|| {
+            let (mut mean, mut variance) = (vec![0.0; 33], vec![1.0; 33]);
+            merge_statistics(&x, 0, &mut mean, &mut variance).unwrap();
+            vec![mean, variance]
+        });
+    }
+
+    #[test]
+    fn statistics_that_are_not_finite_move_and_change_nothing() {
+        let (mut mean, mut variance) = ([1.0], [2.0]);
+        move_statistics(&[f32::NAN], &[1.0], 0.5, true, &mut mean, &mut variance).unwrap();
+        assert_eq!((mean, variance), ([1.0], [2.0]));
+        move_statistics(&[3.0], &[4.0], 0.5, true, &mut mean, &mut variance).unwrap();
+        assert_eq!((mean, variance), ([2.0], [4.0]));
+        let options = Preconditioning {
+            relative: 0.0,
+            absolute: 0.0,
+            scale: 1.0,
+            channel_groups: 1,
+        };
+        let mut weight = [5.0];
+        precondition(options, &[f32::INFINITY], &[1.0], &mut weight, None, 1).unwrap();
+        assert_eq!(weight, [5.0]);
+        precondition(options, &[1.0], &[4.0], &mut weight, None, 1).unwrap();
+        assert_eq!(weight, [1.25]);
+    }
+
+    #[test]
+    fn misfits_are_refused() {
+        let options = Preconditioning {
+            relative: 0.1,
+            absolute: 0.1,
+            scale: 1.0,
+            channel_groups: 2,
+        };
+        let run = |options, channels: usize, weight: usize, bias: usize, outputs: usize| {
+            let (mean, mut weight, mut bias) =
+                (vec![0.0; channels], vec![0.0; weight], vec![0.0; bias]);
+            precondition(options, &mean, &mean, &mut weight, Some(&mut bias), outputs)
+        };
+        assert!(run(options, 4, 12, 6, 6).is_ok());
+        assert!(run(options, 3, 12, 6, 6).is_err());
+        assert!(run(options, 4, 13, 6, 6).is_err());
+        assert!(run(options, 4, 12, 5, 6).is_err());
+        let unscaled = Preconditioning {
+            scale: 0.0,
+            ..options
+        };
+        assert!(run(unscaled, 4, 12, 6, 6).is_err());
+        assert!(merge_statistics(&[0.0; 5], 0, &mut [0.0; 2], &mut [0.0; 2]).is_err());
+        assert!(move_statistics(&[0.0], &[0.0], 1.5, true, &mut [0.0], &mut [0.0]).is_err());
+    }
 }
