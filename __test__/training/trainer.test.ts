@@ -1,5 +1,6 @@
 import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
+import { mlp } from '../../src/models';
 import * as nn from '../../src/nn';
 import { manualSeed } from '../../src/tensor';
 import { checkpoint, type StepReport } from '../../src/training';
@@ -45,6 +46,27 @@ test('averaging the gradients of two half batches is the step of the whole batch
   expect(wrong).toBeUndefined();
   const difference = Math.max(...whole.map((value, index) => Math.abs(value - halves[index]!)));
   expect(difference).toBeLessThan(1e-6);
+});
+
+test('the transform of a normalization method is part of every step', async () => {
+  for (const [norm, accumulated] of [
+    ['bnp', 1],
+    ['bn-free', 2],
+  ] as const) {
+    const train = async (transformed: boolean) => {
+      manualSeed(6);
+      const model = mlp({ inputs: 64, hidden: [16], norm });
+      const trainer = smallTrainer({ model, gradientAccumulation: accumulated });
+      expect(trainer.gradientTransform).toBeDefined();
+      if (!transformed) Object.assign(trainer, { gradientTransform: undefined });
+      const { training } = smallLoaders({ batchSize: 16, images: 96 });
+      const { history } = await trainer.fit(training, { epochs: 2 });
+      return history.at(-1)!.trainLoss;
+    };
+    const [plain, transformed] = [await train(false), await train(true)];
+    expect(Number.isFinite(transformed)).toBe(true);
+    expect(transformed).not.toBe(plain);
+  }
 });
 
 test('patience ends a run that no longer gets better', async () => {

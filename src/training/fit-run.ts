@@ -238,11 +238,12 @@ export class FitRun {
 
   /** One optimizer step with the average of the gradients of `group` batches. Returns its learning rate. */
   #update(group: number): number {
-    const { model, optimizer, schedule, clipNorm } = this.#trainer;
+    const { model, optimizer, schedule, clipNorm, gradientTransform } = this.#trainer;
     if (schedule !== undefined) {
       optimizer.learningRate = schedule(this.#state.step);
     }
     scope(() => {
+      gradientTransform?.apply(model.parameters(), 1 / group);
       if (clipNorm !== undefined) {
         // The gradients are sums over the group; the step divides them.
         clipByGlobalNorm(model.parameters(), clipNorm * group);

@@ -1,6 +1,8 @@
 import { EvenkeelError } from '../errors';
 import { AuxiliaryLoss, isAuxiliaryNetwork } from '../nn/auxiliary-loss';
 import { CrossEntropyLoss, type Loss } from '../nn/losses';
+import type { AnyModule } from '../nn/module';
+import { type GradientTransform, gradientTransformOf } from '../nn/normalization';
 import type { Schedule } from '../optim';
 import type { Tensor } from '../tensor';
 import { type Evaluation, evaluate, type Prediction, predict } from './evaluate';
@@ -47,6 +49,8 @@ export class Trainer {
   readonly clipNorm: number | undefined;
   readonly gradientAccumulation: number;
   readonly seed: number;
+  /** What the model's normalization method does to gradients, in front of clipping and the optimizer. */
+  readonly gradientTransform: GradientTransform | undefined;
 
   /** @throws EvenkeelError `INVALID_ARGUMENT` for options out of range. */
   constructor(options: TrainerOptions) {
@@ -60,6 +64,7 @@ export class Trainer {
     this.clipNorm = options.clipNorm;
     this.gradientAccumulation = options.gradientAccumulation ?? 1;
     this.seed = options.seed ?? 0;
+    this.gradientTransform = gradientTransformOf(options.model as AnyModule);
     checkWhole('Trainer', 'gradientAccumulation', this.gradientAccumulation, 1);
     checkWhole('Trainer', 'seed', this.seed, 0);
     if (this.clipNorm !== undefined && !(this.clipNorm > 0 && Number.isFinite(this.clipNorm))) {

@@ -148,11 +148,11 @@ function clipEverythingButClassifier(model: AnyModule, clipping: number): Gradie
     model.namedParameters().flatMap(([name, parameter]) => (/(^|\.)gain$/.test(name) ? [parameter] : [])),
   );
   return {
-    apply(parameters) {
+    apply(parameters, gradientScale = 1) {
       adaptiveGradientClipping(
         parameters.filter((parameter) => !spared.has(parameter)),
         {
-          clipping,
+          clipping: clipping / gradientScale,
           unitOf: (parameter) =>
             gains.has(parameter as never) ? 'element' : parameter.rank >= 2 ? 'output' : 'tensor',
         },

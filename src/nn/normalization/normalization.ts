@@ -68,8 +68,13 @@ export type PreActivation =
 
 /** Changes gradients between the backward pass and the optimizer's step. */
 export interface GradientTransform {
-  /** Changes `parameter.grad` of the given parameters in place. */
-  apply(parameters: readonly Parameter[]): void;
+  /**
+   * Changes `parameter.grad` of the given parameters in place.
+   *
+   * @param gradientScale - What the optimizer will multiply the gradients with: 1 / batches where those of several were added up.
+   * Default 1.
+   */
+  apply(parameters: readonly Parameter[], gradientScale?: number): void;
 }
 
 /**
