@@ -5,6 +5,7 @@ import { readSafetensorsHeader } from '../serialization/safetensors';
 import { setThreads } from '../tensor';
 import { parseInfo } from '../training/checkpoint';
 import { formatInteger, formatNumber, formatPercent, formatSeconds, formatTable } from '../training/format';
+import { profileSteps } from '../training/profile-callback';
 import { showProgress } from '../training/progress-callback';
 import { RunDirectory } from '../training/run-directory';
 import type { FitResult, TrainingCallback } from '../training/types';
@@ -39,6 +40,10 @@ const OPTIONS = {
     kind: 'integer',
     least: 1,
     help: 'Threads to compute with. Default: one a processor. Any number gives the same bits.',
+  },
+  profile: {
+    kind: 'flag',
+    help: 'Measure ten steps: tables by operation and layer, and a trace for Perfetto in the run directory.',
   },
   json: { kind: 'flag', help: 'One JSON object a line on standard output: start, epoch, result.' },
 } as const satisfies OptionTable;
@@ -90,7 +95,13 @@ async function run(args: readonly string[], console: Console): Promise<ExitCode>
     runDirectory,
     resume: values.resume === true,
     config: { ...config },
-    callbacks: [showProgress(console.error), ...(values.json ? [jsonLines(console, runDirectory)] : [])],
+    callbacks: [
+      showProgress(console.error),
+      ...(values.json ? [jsonLines(console, runDirectory)] : []),
+      ...(values.profile
+        ? [profileSteps({ model, directory: runDirectory, show: (text) => console.error.write(`\n${text}\n`) })]
+        : []),
+    ],
     report: {
       layers: summary.table,
       classNames: data.classNames,
