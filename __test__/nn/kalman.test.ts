@@ -100,6 +100,21 @@ describe('a chain of statistics', () => {
     ).toEqual([2, 2, 5]);
   });
 
+  it('goes through concatenation where every branch has statistics', () => {
+    const branch = (channels: number) => {
+      const layer = new nn.BatchKalmanNorm({ channels, groupSize: 2, activation: 'relu' });
+      return layer.call(noise([4, 3, 3, channels], channels));
+    };
+    const [first, second] = [branch(3), branch(5)];
+    const state = stateOf(new nn.Concatenate().call([first, second]));
+    expect(state).toMatchObject({ rectified: true });
+    expect(state!.state.shape).toEqual([2, 2, 8]);
+    const values = [...state!.state.dataSync()];
+    expect(values.slice(0, 3)).toEqual([...stateOf(first)!.state.dataSync()].slice(0, 3));
+    expect(values.slice(-5)).toEqual([...stateOf(second)!.state.dataSync()].slice(-5));
+    expect(stateOf(new nn.Concatenate().call([first, noise([4, 3, 3, 1], 1)]))).toBeUndefined();
+  });
+
   it('is exactly batch norm with the weight 0', () => {
     for (const version of [1, 2] as const) {
       const run = (norm: nn.Normalization) => {
