@@ -110,7 +110,9 @@ test('resuming with another set-up is refused and changes nothing', async () => 
 async function expectSameLogs(run: string, other: string): Promise<void> {
   const read = async (name: string) => {
     const directory = new RunDirectory(folder.path(name));
-    const rows = (await directory.readEpochs()).map(({ imagesPerSecond: _, seconds: __, ...row }) => row);
+    const rows = (await directory.readEpochs()).map(
+      ({ imagesPerSecond: _, seconds: __, peakBytes: ___, ...row }) => row,
+    );
     const steps = (await directory.readEvents())
       .filter(({ type }) => type === 'step')
       .map(({ step, loss, learningRate }) => ({ step, loss, learningRate }));

@@ -49,10 +49,15 @@ async function run(args: readonly string[], console: Console): Promise<ExitCode>
     group.runs.length > 1 ? `${percent(group.mean)} ± ${percent(group.deviation)}` : percent(group.mean),
     percent(Math.max(...group.runs.map((run) => run.bestTop1))),
     formatInteger(Math.round(group.imagesPerSecond)),
+    formatMegabytes(group.runs[0]?.peakBytes),
   ]);
   console.out.write(
-    `${formatTable([['norm', 'batch', 'learning rate', 'runs', 'final %', 'best %', 'images/s'], ...rows])}\n`,
+    `${formatTable([['norm', 'batch', 'learning rate', 'runs', 'final %', 'best %', 'images/s', 'peak MB'], ...rows])}\n`,
   );
   if (values.svg !== undefined) console.out.write(`\nWritten: ${values.svg}\n`);
   return 0;
+}
+
+function formatMegabytes(bytes: number | undefined): string {
+  return bytes === undefined ? '' : (bytes / 1e6).toFixed(1);
 }

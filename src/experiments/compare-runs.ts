@@ -19,6 +19,8 @@ export interface ComparedRun {
   readonly bestTop1: number;
   /** Images per second, median over the epochs. */
   readonly imagesPerSecond: number;
+  /** The most bytes of tensors that were live in the first epoch's training; undefined where the log does not say. */
+  readonly peakBytes: number | undefined;
 }
 
 /** Runs that differ in their seed only. */
@@ -77,6 +79,7 @@ export async function readRuns(paths: readonly string[]): Promise<ComparedRun[]>
         finalTop1: accuracies[accuracies.length - 1]!,
         bestTop1: Math.max(...accuracies),
         imagesPerSecond: medianOf(epochs.map((row) => row.imagesPerSecond)),
+        peakBytes: epochs[0]?.peakBytes,
       };
     }),
   );

@@ -1,6 +1,6 @@
 import { EvenkeelError } from '../errors';
 import { clipByGlobalNorm } from '../optim';
-import { manualSeed, scope, synchronize } from '../tensor';
+import { manualSeed, memory, scope, synchronize } from '../tensor';
 import { read as readCheckpoint, restore as restoreCheckpoint, save as saveCheckpoint } from './checkpoint';
 import { disposeBatch, type Evaluation, evaluate } from './evaluate';
 import { listenForSignals } from './interruption';
@@ -295,6 +295,7 @@ export class FitRun {
   /** Validation, logs and checkpoints after the last batch of an epoch; an interrupted validation is done again later. */
   async #finishEpoch(): Promise<void> {
     const state = this.#state;
+    const { peakBytes } = memory();
     const validation = await this.#validate();
     if (validation?.complete === false) {
       return;
@@ -312,6 +313,7 @@ export class FitRun {
       ...(validation?.top5 === undefined ? {} : { validationTop5: validation.top5 }),
       imagesPerSecond: train.examples / state.trainSeconds,
       seconds: state.seconds + state.trainSeconds,
+      peakBytes,
     };
     const better = isBetter(row, state.best);
     state.best = better ? row : state.best;

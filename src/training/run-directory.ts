@@ -20,6 +20,8 @@ export interface EpochRow {
   imagesPerSecond: number;
   /** Seconds that the epoch took, validation included. */
   seconds: number;
+  /** The most bytes of tensors that were live until the epoch's training was done (in the first epoch, before any validation). */
+  peakBytes?: number;
 }
 
 /** One line of `events.jsonl`. */
@@ -43,6 +45,7 @@ const COLUMNS: readonly [column: string, key: keyof EpochRow][] = [
   ['validation_top5', 'validationTop5'],
   ['images_per_second', 'imagesPerSecond'],
   ['seconds', 'seconds'],
+  ['peak_bytes', 'peakBytes'],
 ];
 
 /**
