@@ -146,10 +146,19 @@ fn with_packed<R>(
         return body(&gradient.values[gradient.origin..][..pixels * gradient.row_stride]);
     }
     with_scratch(pixels * panels.padded_columns(), |packed| {
-        for index in 0..panels.count() {
-            let panel = panels.panel(index);
-            let to = &mut packed[pixels * panel.start..][..pixels * panel.width];
-            pack_panel(to, panel, pixels, gradient);
+        // A few pixels through all panels at a time, so that the gradient is read from memory in its order.
+        const PIXELS: usize = 16;
+        for first in (0..pixels).step_by(PIXELS) {
+            let count = PIXELS.min(pixels - first);
+            let source = Strided {
+                origin: gradient.origin + first * gradient.row_stride,
+                ..gradient
+            };
+            for index in 0..panels.count() {
+                let panel = panels.panel(index);
+                let to = &mut packed[pixels * panel.start + first * panel.width..];
+                pack_panel(to, panel, count, source);
+            }
         }
         body(packed)
     })

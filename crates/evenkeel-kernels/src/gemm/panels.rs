@@ -89,14 +89,13 @@ pub(crate) struct Strided<'a> {
 pub(crate) fn pack_panel(packed: &mut [f32], panel: Panel, rows: usize, source: Strided<'_>) {
     let origin = source.origin + panel.start * source.column_stride;
     if source.column_stride == 1 {
-        for (row, to) in packed[..rows * panel.width]
-            .chunks_exact_mut(panel.width)
-            .enumerate()
-        {
-            let from = &source.values[origin + row * source.row_stride..][..panel.columns];
-            to[..panel.columns].copy_from_slice(from);
-            to[panel.columns..].fill(0.0);
-        }
+        dispatch(Copy {
+            packed,
+            panel,
+            rows,
+            source,
+            origin,
+        });
         return;
     }
     if source.row_stride == 1 {
@@ -116,6 +115,50 @@ pub(crate) fn pack_panel(packed: &mut [f32], panel: Panel, rows: usize, source: 
         to[panel.columns..].fill(0.0);
         for (column, to) in to[..panel.columns].iter_mut().enumerate() {
             *to = source.values[origin + row * source.row_stride + column * source.column_stride];
+        }
+    }
+}
+
+/// Packs a panel of a matrix whose rows are consecutive in memory: vector by vector, since rows are too short for `memcpy`.
+struct Copy<'a> {
+    packed: &'a mut [f32],
+    panel: Panel,
+    rows: usize,
+    source: Strided<'a>,
+    origin: usize,
+}
+
+impl SimdOp for Copy<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call<S: Simd>(self, s: S) {
+        let (panel, stride) = (self.panel, self.source.row_stride);
+        if self.rows == 0 || panel.columns == 0 {
+            return;
+        }
+        let from = &self.source.values[self.origin..];
+        let packed = &mut self.packed[..self.rows * panel.width];
+        assert_eq!(
+            panel.width,
+            panel.vectors * S::LANES,
+            "the instruction set changed during a call"
+        );
+        assert!(panel.columns <= panel.width && panel.columns > panel.width - S::LANES);
+        assert!((self.rows - 1) * stride + panel.columns <= from.len());
+        let tail = panel.columns - (panel.vectors - 1) * S::LANES;
+        for row in 0..self.rows {
+            // SAFETY: whole vectors but the last, which ends with the panel's columns; the asserts compared the last row with both
+            // slices.
+            unsafe {
+                let from = from.as_ptr().add(row * stride);
+                let to = packed.as_mut_ptr().add(row * panel.width);
+                let last = (panel.vectors - 1) * S::LANES;
+                for at in (0..last).step_by(S::LANES) {
+                    s.store(s.load(from.add(at)), to.add(at));
+                }
+                s.store(s.load_partial(from.add(last), tail), to.add(last));
+            }
         }
     }
 }
@@ -206,9 +249,13 @@ mod tests {
 
     #[test]
     fn packing_transposes_and_fills_with_zeros() {
+        crate::testing::at_every_level(check_packing);
+    }
+
+    fn check_packing() {
         let (rows, columns) = (19, 37);
         let values: Vec<f32> = (0..rows * columns).map(|x| x as f32 + 1.0).collect();
-        let panels = Panels::new(columns, 8);
+        let panels = Panels::new(columns, crate::gemm::lanes());
         let mut straight = vec![f32::NAN; rows * panels.padded_columns()];
         let mut transposed = straight.clone();
         pack(
