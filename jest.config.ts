@@ -1,6 +1,8 @@
 import type { Config } from 'jest';
 
 const config: Config = {
+  // Tests train networks, and machines that run them are often busy.
+  testTimeout: 60_000,
   testEnvironment: '<rootDir>/jest-native-env.cjs',
   testMatch: ['<rootDir>/__test__/**/*.test.ts'],
   // Types are checked by `tsc --noEmit`; here each file is only stripped of them (isolatedModules in tsconfig.json).
