@@ -7,7 +7,7 @@ import { Report } from './support/report.mjs';
 import { root, run } from './support/run.mjs';
 
 const denyWarnings = ['--', '-D', 'warnings'];
-const rustTests = ['test', '--locked', '--workspace', '--exclude', 'evenkeel-node'];
+const rustTests = ['test', '--locked', '--no-fail-fast', '--workspace', '--exclude', 'evenkeel-node'];
 
 /** A check that passes or fails as a whole. */
 function check(command, args) {
