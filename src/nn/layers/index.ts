@@ -21,6 +21,7 @@ export {
 } from './activations';
 export { NormalizationLayer, type NormalizationLayerOptions, type ResidualPair } from './affine';
 export { BatchNorm, type BatchNormOptions } from './batch-norm';
+export { BatchRenorm, type BatchRenormOptions } from './batch-renorm';
 export { Concatenate } from './concatenate';
 export { Conv2d, type Conv2dOptions } from './conv2d';
 export { Dropout, type DropoutOptions } from './dropout';

@@ -1,4 +1,5 @@
 export type { BatchNormalizationOptions } from './batch';
+export type { BatchRenormalizationOptions } from './batch-renorm';
 export { type BnFreeOptions, ScaledResidualSum, VariancePreservingActivation } from './bn-free';
 export type { BnpOptions } from './bnp';
 export { BuildContext } from './context';

@@ -1,5 +1,6 @@
 import { EvenkeelError } from '../../errors';
 import { batch } from './batch';
+import { batchRenorm } from './batch-renorm';
 import { bnFree } from './bn-free';
 import { bnp } from './bnp';
 import { frn } from './filter-response';
@@ -21,6 +22,7 @@ import { weightStandardizedGroup } from './weight-standardized-group';
 export const normalizations = {
   none,
   batch,
+  'batch-renorm': batchRenorm,
   group,
   layer,
   instance,

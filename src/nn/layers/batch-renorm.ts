@@ -1,0 +1,121 @@
+import { full, noGrad, ones, type Tensor, zeros } from '../../tensor';
+import { batchNorm } from '../../tensor/operations/normalization';
+import { checkInteger, checkRange, formatOptions } from '../check';
+import type { Module } from '../module';
+import { createActivation } from './activations';
+import { NormalizationLayer, type NormalizationLayerOptions } from './affine';
+import { accumulate, moveRunning } from './running';
+
+/** Options of {@link BatchRenorm}. */
+export interface BatchRenormOptions extends NormalizationLayerOptions {
+  /** Weight of the new batch in the running statistics. Default 0.01. */
+  readonly momentum?: number;
+  /** Largest correction of the scale once it has grown: r stays in `[1 / maximumScale, maximumScale]`. Default 3. */
+  readonly maximumScale?: number;
+  /** Largest correction of the mean once it has grown: d stays in `[-maximumShift, maximumShift]`. Default 5. */
+  readonly maximumShift?: number;
+  /** Training steps of plain batch normalization, before the limits begin to grow. Default 500. */
+  readonly plainSteps?: number;
+  /** The training step at which the scale's limit has grown from 1 to `maximumScale`, linearly. Default 4,000. */
+  readonly scaleSteps?: number;
+  /** The training step at which the shift's limit has grown from 0 to `maximumShift`, linearly. Default 2,500. */
+  readonly shiftSteps?: number;
+}
+
+/**
+ * Batch Renormalization (Ioffe, "Batch Renormalization: Towards Reducing Minibatch Dependence in Batch-Normalized Models", 2017):
+ * training sees the normalization of evaluation, `gamma ((x − mean) / s · r + d) + beta`, where the corrections
+ * `r = s / running s` and `d = (mean − running mean) / running s` from the batch's statistics to the running ones (those from before
+ * this batch) are limited, and constants for the gradient.
+ *
+ * Input `[batch, ..., channels]`, output of the same shape. The limits grow on the paper's schedule, by default at a tenth of its
+ * number of steps; `plainSteps: 5_000, scaleSteps: 40_000, shiftSteps: 25_000` is the paper's own. The running deviation averages
+ * `√(variance + epsilon)`, as in the paper. Running statistics do not move with a batch that has a NaN or an infinity.
+ */
+export class BatchRenorm extends NormalizationLayer {
+  /** Running mean `[channels]`, first 0. */
+  readonly runningMean: Tensor;
+  /** Running `√(variance + epsilon)`, `[channels]`, first 1. */
+  readonly runningDeviation: Tensor;
+  /** Training steps so far, `[1]`. */
+  readonly steps: Tensor;
+  /** Weight of the new batch in the running statistics. */
+  readonly momentum: number;
+  readonly maximumScale: number;
+  readonly maximumShift: number;
+  readonly plainSteps: number;
+  readonly scaleSteps: number;
+  readonly shiftSteps: number;
+  /** The activation that follows. */
+  readonly activate: Module;
+
+  constructor(options: BatchRenormOptions) {
+    const owner = 'BatchRenorm';
+    super(owner, options);
+    this.momentum = checkRange(owner, 'momentum', options.momentum ?? 0.01, 0, 1);
+    this.maximumScale = checkRange(owner, 'maximumScale', options.maximumScale ?? 3, 1, Number.POSITIVE_INFINITY);
+    this.maximumShift = checkRange(owner, 'maximumShift', options.maximumShift ?? 5, 0, Number.POSITIVE_INFINITY);
+    this.plainSteps = checkInteger(owner, 'plainSteps', options.plainSteps ?? 500, 0);
+    this.scaleSteps = checkInteger(owner, 'scaleSteps', options.scaleSteps ?? 4_000, 0);
+    this.shiftSteps = checkInteger(owner, 'shiftSteps', options.shiftSteps ?? 2_500, 0);
+    this.activate = createActivation(this.activation, this.channels);
+    this.runningMean = this.buffer('runningMean', zeros([this.channels]));
+    this.runningDeviation = this.buffer('runningDeviation', ones([this.channels]));
+    this.steps = this.buffer('steps', zeros([1]));
+  }
+
+  override forward(input: Tensor): Tensor {
+    const { gamma, beta, epsilon, activation, runningMean } = this;
+    if (!this.training) {
+      const runningVariance = noGrad(() => this.runningDeviation.square());
+      return batchNorm(input, { gamma, beta, epsilon: 0, activation, training: false, runningMean, runningVariance });
+    }
+    // With momentum 1, the batch's own statistics come out of the pass over the input that normalizes it.
+    // They stay as they are for a batch that is not finite; a negative variance then makes NaN of the deviation.
+    const [mean, variance] = [zeros([this.channels]), full([this.channels], -1e30)];
+    const statistics = { runningMean: mean, runningVariance: variance, momentum: 1 };
+    const normalized = batchNorm(input, { epsilon, training: true, ...statistics });
+    const { scale, shift } = noGrad(() => this.#corrections(mean, variance, input.size / this.channels));
+    const corrected = normalized.mul(scale).add(shift);
+    const scaled = gamma === undefined || beta === undefined ? corrected : corrected.mul(gamma).add(beta);
+    return this.activate.call(scaled);
+  }
+
+  /** r and d for a batch with these statistics (the variance unbiased), which then move the running ones. */
+  #corrections(mean: Tensor, variance: Tensor, count: number): { scale: Tensor; shift: Tensor } {
+    const deviation = variance
+      .mul((count - 1) / count)
+      .add(this.epsilon)
+      .sqrt();
+    const scaleLimit = this.#grown(this.scaleSteps, 1, this.maximumScale);
+    const shiftLimit = this.#grown(this.shiftSteps, 0, this.maximumShift);
+    const scale = deviation.div(this.runningDeviation).minimum(scaleLimit).maximum(scaleLimit.reciprocal());
+    const shift = mean.sub(this.runningMean).div(this.runningDeviation).minimum(shiftLimit).maximum(shiftLimit.neg());
+    moveRunning(this.momentum, [
+      [this.runningMean, mean],
+      [this.runningDeviation, deviation],
+    ]);
+    accumulate(this.steps, ones([1]));
+    return { scale, shift };
+  }
+
+  /** A limit that grows from `first` to `last`, `[1]`; it is computed from the saved count, so that a resumed run has the same. */
+  #grown(until: number, first: number, last: number): Tensor {
+    const duration = until - this.plainSteps;
+    const share =
+      duration > 0
+        ? this.steps.sub(this.plainSteps).div(duration).clamp({ min: 0, max: 1 })
+        : this.steps.greaterEqual(this.plainSteps);
+    // Infinity itself would make NaN of a share of 0.
+    return share.mul(Math.min(last, 3e38) - first).add(first);
+  }
+
+  override describe(): string {
+    return formatOptions({
+      channels: this.channels,
+      maximumScale: this.maximumScale,
+      maximumShift: this.maximumShift,
+      activation: this.activation === 'none' ? undefined : this.activation,
+    });
+  }
+}
