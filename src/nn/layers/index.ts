@@ -32,6 +32,7 @@ export {
   type ThresholdedLinearUnitOptions,
 } from './filter-response-norm';
 export { Flatten } from './flatten';
+export { GhostBatchNorm, type GhostBatchNormOptions } from './ghost-batch-norm';
 export { defaultGroups, GroupNorm, type GroupNormOptions } from './group-norm';
 export { IndependentComponent, type IndependentComponentOptions } from './independent-component';
 export { InstanceNorm, type InstanceNormOptions } from './instance-norm';

@@ -5,6 +5,7 @@ export type { BnpOptions } from './bnp';
 export { BuildContext } from './context';
 export type { FilterResponseNormalizationOptions } from './filter-response';
 export { fuseActivation } from './fusion';
+export type { GhostNormalizationOptions } from './ghost';
 export type { GroupNormalizationOptions } from './group';
 export type { IndependentComponentMethodOptions } from './independent-component';
 export type { InstanceNormalizationOptions } from './instance';

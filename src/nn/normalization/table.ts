@@ -4,6 +4,7 @@ import { batchRenorm } from './batch-renorm';
 import { bnFree } from './bn-free';
 import { bnp } from './bnp';
 import { frn } from './filter-response';
+import { ghost } from './ghost';
 import { group } from './group';
 import { ic } from './independent-component';
 import { instance } from './instance';
@@ -23,6 +24,7 @@ export const normalizations = {
   none,
   batch,
   'batch-renorm': batchRenorm,
+  ghost,
   group,
   layer,
   instance,
