@@ -25,6 +25,7 @@ export { BatchRenorm, type BatchRenormOptions } from './batch-renorm';
 export { Concatenate } from './concatenate';
 export { Conv2d, type Conv2dOptions } from './conv2d';
 export { Dropout, type DropoutOptions } from './dropout';
+export { EvoNormB0, type EvoNormB0Options, type EvoNormOptions, EvoNormS0, type EvoNormS0Options } from './evo-norm';
 export {
   FilterResponseNorm,
   type FilterResponseNormOptions,

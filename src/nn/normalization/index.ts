@@ -3,6 +3,7 @@ export type { BatchRenormalizationOptions } from './batch-renorm';
 export { type BnFreeOptions, ScaledResidualSum, VariancePreservingActivation } from './bn-free';
 export type { BnpOptions } from './bnp';
 export { BuildContext } from './context';
+export type { EvoNormB0NormalizationOptions, EvoNormS0NormalizationOptions } from './evo-norm';
 export type { FilterResponseNormalizationOptions } from './filter-response';
 export { fuseActivation } from './fusion';
 export type { GhostNormalizationOptions } from './ghost';

@@ -3,6 +3,7 @@ import { batch } from './batch';
 import { batchRenorm } from './batch-renorm';
 import { bnFree } from './bn-free';
 import { bnp } from './bnp';
+import { evoNormB0, evoNormS0 } from './evo-norm';
 import { frn } from './filter-response';
 import { ghost } from './ghost';
 import { group } from './group';
@@ -31,6 +32,8 @@ export const normalizations = {
   rms,
   frn,
   proxy,
+  'evonorm-s0': evoNormS0,
+  'evonorm-b0': evoNormB0,
   'weight-standardized-group': weightStandardizedGroup,
   'bn-free': bnFree,
   ic,

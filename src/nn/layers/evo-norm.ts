@@ -1,0 +1,138 @@
+import { EvenkeelError } from '../../errors';
+import { ones, type Tensor } from '../../tensor';
+import { checkInteger, checkRange, formatOptions } from '../check';
+import { ones as filledWithOnes } from '../init';
+import { Parameter } from '../parameter';
+import { NormalizationLayer, type NormalizationLayerOptions } from './affine';
+import { defaultGroups } from './group-norm';
+import { moveRunning } from './running';
+
+/** Options that both EvoNorms share. */
+export interface EvoNormOptions extends Pick<NormalizationLayerOptions, 'channels' | 'epsilon'> {
+  /** Whether the layer normalizes and is nonlinear; without it, it only scales and shifts each channel. Default `true`. */
+  readonly nonlinearity?: boolean;
+}
+
+/** Options of {@link EvoNormS0}. */
+export interface EvoNormS0Options extends EvoNormOptions {
+  /** Number of groups of channels; must divide `channels`. Default: {@link defaultGroups}. */
+  readonly groups?: number;
+}
+
+/** Options of {@link EvoNormB0}. */
+export interface EvoNormB0Options extends EvoNormOptions {
+  /** Weight of the new batch in the running variance. Default 0.1. */
+  readonly momentum?: number;
+}
+
+/** What both EvoNorms share: scale, shift and the learned slope inside the nonlinearity. */
+abstract class EvoNorm extends NormalizationLayer {
+  /** Learned slope v `[channels]`, first 1, without weight decay; `undefined` without nonlinearity. */
+  readonly slope: Parameter | undefined;
+
+  constructor(owner: string, options: EvoNormOptions) {
+    const { channels, epsilon = 1e-5 } = options;
+    super(owner, { channels, epsilon });
+    this.slope =
+      (options.nonlinearity ?? true) ? new Parameter(filledWithOnes([channels]), { decay: false }) : undefined;
+  }
+
+  override forward(input: Tensor): Tensor {
+    if (input.rank < 2 || input.shape.at(-1) !== this.channels) {
+      throw new EvenkeelError(
+        'SHAPE_MISMATCH',
+        `${this.constructor.name}: expected an input [batch, …, ${this.channels}], got shape [${input.shape.join(', ')}]`,
+      );
+    }
+    const [gamma, beta] = [this.gamma as Parameter, this.beta as Parameter];
+    if (this.slope === undefined) return input.mul(gamma).add(beta);
+    // All layouts become [batch, positions, channels].
+    const flat = input.reshape([input.shape[0] ?? 0, -1, this.channels]);
+    return this.respond(flat, this.slope).mul(gamma).add(beta).reshape(input.shape);
+  }
+
+  /** The normalized and nonlinear value of an input `[batch, positions, channels]`, before scale and shift. */
+  protected abstract respond(input: Tensor, slope: Parameter): Tensor;
+
+  override describe(): string {
+    return formatOptions({
+      channels: this.channels,
+      nonlinearity: this.slope === undefined ? false : undefined,
+    });
+  }
+}
+
+/** The mean of squared differences from the mean over `axes`, which stay with size 1. */
+function variance(input: Tensor, axes: readonly number[]): Tensor {
+  return input
+    .sub(input.mean({ axes, keepDims: true }))
+    .square()
+    .mean({ axes, keepDims: true });
+}
+
+/**
+ * EvoNorm-S0 (Liu et al., "Evolving Normalization-Activation Layers", 2020), norm and activation in one:
+ * `gamma · x · sigmoid(v x) / √(variance + epsilon) + beta`, with the biased variance of each sample and group of channels over all
+ * positions; x itself is not centred.
+ *
+ * Input `[batch, ..., channels]`, output of the same shape. No sample depends on another, and training equals evaluation. The sum
+ * of squares is formed in float32, so inputs must stay below 1e18.
+ */
+export class EvoNormS0 extends EvoNorm {
+  /** Number of groups. */
+  readonly groups: number;
+
+  constructor(options: EvoNormS0Options) {
+    super('EvoNormS0', options);
+    this.groups = checkInteger('EvoNormS0', 'groups', options.groups ?? defaultGroups(this.channels), 1);
+    if (this.channels % this.groups !== 0) {
+      throw new EvenkeelError(
+        'INVALID_ARGUMENT',
+        `EvoNormS0: ${this.channels} channels do not split into ${this.groups} groups; groups must divide channels`,
+      );
+    }
+  }
+
+  protected override respond(input: Tensor, slope: Parameter): Tensor {
+    const [batch = 0, positions = 0, channels = 0] = input.shape;
+    const grouped = [batch, positions, this.groups, channels / this.groups];
+    const deviation = variance(input.reshape(grouped), [1, 3]).add(this.epsilon).sqrt();
+    const gated = input.mul(input.mul(slope).sigmoid());
+    return gated.reshape(grouped).div(deviation).reshape(input.shape);
+  }
+}
+
+/**
+ * EvoNorm-B0 (Liu et al. 2020), norm and activation in one:
+ * `gamma · x / max(√(batch variance + epsilon), v x + √(instance variance + epsilon)) + beta`, with biased variances of each channel,
+ * over the batch and all positions, and over the positions of each sample; x itself is not centred.
+ *
+ * Input `[batch, ..., channels]`, output of the same shape. In evaluation the running variance takes the place of the batch's; the
+ * instance's stays the sample's own. At a tie of the maximum the gradient goes to the batch's part. The running variance does not
+ * move with a batch that has a NaN or an infinity.
+ */
+export class EvoNormB0 extends EvoNorm {
+  /** Running variance `[channels]`, first 1. */
+  readonly runningVariance: Tensor;
+  /** Weight of the new batch in the running variance. */
+  readonly momentum: number;
+
+  constructor(options: EvoNormB0Options) {
+    super('EvoNormB0', options);
+    this.momentum = checkRange('EvoNormB0', 'momentum', options.momentum ?? 0.1, 0, 1);
+    this.runningVariance = this.buffer('runningVariance', ones([this.channels]));
+  }
+
+  protected override respond(input: Tensor, slope: Parameter): Tensor {
+    const whole = this.training ? this.#measured(input) : this.runningVariance;
+    const instance = variance(input, [1]).add(this.epsilon).sqrt();
+    return input.div(whole.add(this.epsilon).sqrt().maximum(input.mul(slope).add(instance)));
+  }
+
+  #measured(input: Tensor): Tensor {
+    const measured = variance(input, [0, 1]).reshape([this.channels]);
+    // Without nonlinearity nothing needs the running variance, and nothing moves it.
+    moveRunning(this.momentum, [[this.runningVariance, measured]]);
+    return measured;
+  }
+}
