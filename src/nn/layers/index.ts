@@ -61,3 +61,4 @@ export {
   type WeightStandardizedConv2dOptions,
 } from './standardized';
 export { StochasticDepth, type StochasticDepthOptions } from './stochastic-depth';
+export { SwitchableNorm, type SwitchableNormOptions } from './switchable-norm';

@@ -33,5 +33,6 @@ export {
 export type { ProxyNormalizationOptions } from './proxy';
 export { ResidualSum } from './residual-sum';
 export type { RMSNormalizationOptions } from './rms';
+export type { SwitchableNormalizationOptions } from './switchable';
 export { type NormalizationName, normalizations, resolveNormalization } from './table';
 export { NormalizedActivation, NormalizedSum, PreparedWeight } from './units';

@@ -15,6 +15,7 @@ import { none } from './none';
 import type { Normalization } from './normalization';
 import { proxy } from './proxy';
 import { rms } from './rms';
+import { switchable } from './switchable';
 import { weightStandardizedGroup } from './weight-standardized-group';
 
 /**
@@ -34,6 +35,7 @@ export const normalizations = {
   proxy,
   'evonorm-s0': evoNormS0,
   'evonorm-b0': evoNormB0,
+  switchable,
   'weight-standardized-group': weightStandardizedGroup,
   'bn-free': bnFree,
   ic,

@@ -1,0 +1,21 @@
+import { checkNames } from '../check';
+import { SwitchableNorm, type SwitchableNormOptions } from '../layers/switchable-norm';
+import { fuseActivation } from './fusion';
+import type { Normalization } from './normalization';
+
+/** Options of the method `switchable`; see {@link SwitchableNormOptions}. */
+export type SwitchableNormalizationOptions = Pick<SwitchableNormOptions, 'epsilon' | 'momentum' | 'affine'>;
+
+/** Switchable Normalization (Luo et al. 2018) in front of every activation. */
+export function switchable(options: SwitchableNormalizationOptions = {}): Normalization {
+  checkNames('normalization switchable', options, ['epsilon', 'momentum', 'affine']);
+  return {
+    name: 'switchable',
+    mixesSamples: true,
+    bias: false,
+    preActivation(site) {
+      const { channels } = site;
+      return fuseActivation(site, (activation) => new SwitchableNorm({ ...options, channels, activation }));
+    },
+  };
+}
