@@ -41,7 +41,7 @@ export type OptionValues<Table extends OptionTable> = { [Name in keyof Table]?: 
  * Parses a command line.
  *
  * @param positionals how many arguments without dashes are wanted, and what they are called; a last name that ends in `...` takes
- * one or more.
+ * one or more, and a name in brackets (`[CHECKPOINT]`) may be missing.
  * @throws UsageError naming what is wrong, with the nearest option for a misspelt one.
  */
 export function parseOptions<Table extends OptionTable>(
@@ -94,8 +94,9 @@ export function parseOptions<Table extends OptionTable>(
         : `Unexpected argument ${extra}.`,
     );
   }
-  if (found.length < positionals.length) {
-    throw new UsageError(`Missing argument: ${positionals.slice(found.length).join(', ')}.`);
+  const missing = positionals.slice(found.length).filter((name) => !name.startsWith('['));
+  if (missing.length > 0) {
+    throw new UsageError(`Missing argument: ${missing.join(', ')}.`);
   }
   return { values: values as OptionValues<Table>, positionals: found };
 }

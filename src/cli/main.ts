@@ -2,13 +2,21 @@ import { EvenkeelError } from '../errors';
 import { suggestion, UsageError } from './arguments';
 import type { Command, Console, ExitCode } from './command';
 import { compareCommand } from './compare-command';
+import { doctorCommand } from './doctor-command';
 import { evaluateCommand } from './evaluate-command';
 import { inspectCommand } from './inspect-command';
 import { predictCommand } from './predict-command';
 import { trainCommand } from './train-command';
 import { version } from './version';
 
-const COMMANDS: readonly Command[] = [trainCommand, evaluateCommand, predictCommand, inspectCommand, compareCommand];
+const COMMANDS: readonly Command[] = [
+  trainCommand,
+  evaluateCommand,
+  predictCommand,
+  inspectCommand,
+  compareCommand,
+  doctorCommand,
+];
 
 function overview(): string {
   const width = Math.max(...COMMANDS.map(({ name }) => name.length)) + 3;

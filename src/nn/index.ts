@@ -1,6 +1,17 @@
 export { AuxiliaryLoss, type AuxiliaryLossOptions, type AuxiliaryNetwork, isAuxiliaryNetwork } from './auxiliary-loss';
 export * from './binary';
 export { Identity, Sequential } from './containers';
+export {
+  type DiagnoseOptions,
+  type Diagnosis,
+  type DiagnosisBatch,
+  diagnose,
+  type Finding,
+  type FindingKind,
+  type LayerDiagnosis,
+  type PowerShares,
+  type SampleDependence,
+} from './diagnose';
 export * as init from './init';
 export {
   constant,
