@@ -34,6 +34,7 @@ export {
   type MSELossOptions,
   type Reduction,
 } from './losses';
+export { type ChannelStatistics, type MergedStatistics, mergeStatistics } from './merge-statistics';
 export {
   type AnyModule,
   type CallListener,
