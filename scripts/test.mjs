@@ -9,6 +9,9 @@ import { root, run } from './support/run.mjs';
 const denyWarnings = ['--', '-D', 'warnings'];
 const rustTests = ['test', '--locked', '--no-fail-fast', '--workspace', '--exclude', 'evenkeel-node'];
 
+/** Colours only where somebody looks: jest takes CI for a terminal. */
+const plain = process.stderr.isTTY ? {} : { FORCE_COLOR: '0' };
+
 /** A check that passes or fails as a whole. */
 function check(command, args) {
   const { status } = run(command, args);
@@ -57,7 +60,9 @@ function jest() {
   const file = join(root, 'target', 'evenkeel', 'jest.json');
   mkdirSync(join(root, 'target', 'evenkeel'), { recursive: true });
   rmSync(file, { force: true });
-  run(process.execPath, [join('node_modules', 'jest', 'bin', 'jest.js'), '--ci', '--json', `--outputFile=${file}`]);
+  run(process.execPath, [join('node_modules', 'jest', 'bin', 'jest.js'), '--ci', '--json', `--outputFile=${file}`], {
+    env: plain,
+  });
   const result = JSON.parse(readFileSync(file, 'utf8'));
   return {
     passed: result.numPassedTests,

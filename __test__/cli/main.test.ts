@@ -226,7 +226,7 @@ describe('signals', () => {
       expect(resumed.lines()[0]).toMatchObject({ type: 'start', resumedAtStep: result.steps });
       expect(readFileSync(join(folder, signal, 'report.html'), 'utf8')).toContain('</html>');
     },
-    30_000,
+    120_000,
   );
 });
 

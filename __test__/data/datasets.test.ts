@@ -259,6 +259,6 @@ describe('real data under EVENKEEL_DATA (skipped where it is missing)', () => {
         expect(measured.std[channel]).toBeCloseTo(train.std[channel]!, 3);
       }
     },
-    30_000,
+    120_000,
   );
 });
