@@ -23,27 +23,67 @@ const narrow: readonly (readonly [name: string, size: number, options: models.Cr
   ['efficientnetB0', 35, { width: 8 }],
 ];
 
+/** One step of gradient descent with the random numbers of that step; returns the loss. */
+function step(model: nn.Module, size: number, number: number): number {
+  manualSeed(100 + number);
+  const optimizer = new optim.SGD(model.parameters(), { learningRate: 0.01 });
+  return scope(() => {
+    const logits = model.call(noise([2, size, size, 3], number));
+    expect(logits.shape).toEqual([2, 3]);
+    const loss = new nn.CrossEntropyLoss().call(logits, tensor([0, 2], { dtype: 'int32' }));
+    loss.backward();
+    nn.gradientTransformOf(model)?.apply(model.parameters());
+    optimizer.step();
+    return loss.itemSync();
+  });
+}
+
+/** Parameters without a finite gradient. What predicts statistics has none where their chain ends, at max pooling or a gate, say. */
+function brokenGradients(model: nn.Module): string[] {
+  const finite = (parameter: nn.Parameter) => parameter.grad?.dataSync().every(Number.isFinite) ?? false;
+  return model.namedParameters().flatMap(([name, parameter]) => {
+    const chained = /(transition|noise|priorWeightLogit)$/.test(name) && parameter.grad === undefined;
+    return chained || finite(parameter) ? [] : [name];
+  });
+}
+
 describe.each(narrow)('%s', (name, size, options) => {
-  it.each(norms)('takes a step with %s', (norm) => {
+  const build = (norm: nn.NormalizationName) =>
+    models.create(name, { ...options, inputShape: [size, size, 3], classes: 3, norm });
+
+  it.each(norms)('takes three steps, and resumes after the first, with %s', (norm) => {
     manualSeed(1);
-    const model = models.create(name, { ...options, inputShape: [size, size, 3], classes: 3, norm });
-    const images = noise([2, size, size, 3], 3);
-    scope(() => {
-      const logits = model.call(images);
-      expect(logits.shape).toEqual([2, 3]);
-      new nn.CrossEntropyLoss().call(logits, tensor([0, 2], { dtype: 'int32' })).backward();
+    const model = build(norm);
+    step(model, size, 0);
+    expect(brokenGradients(model)).toEqual([]);
+    const used = model.parameters().filter(({ grad }) => grad !== undefined);
+    const moving = used.filter(({ grad }) => grad?.dataSync().some((value) => value !== 0));
+    // Thresholds that nothing falls below get no gradient; most other parameters do.
+    expect(moving.length).toBeGreaterThan(used.length / 2);
+
+    const resumed = build(norm);
+    resumed.loadStateDict(model.stateDict());
+    const losses = [model, resumed].map((each) => {
+      each.zeroGrad();
+      const first = step(each, size, 1);
+      each.zeroGrad();
+      return [first, step(each, size, 2)];
     });
-    // Where a chain of statistics ends (at max pooling, flattening, the last block), what predicts them has no part in the loss.
-    const idle = (path: string, parameter: Tensor) =>
-      parameter.grad === undefined && /(transition|noise|priorWeightLogit)$/.test(path);
-    const named = model.namedParameters().filter(([path, parameter]) => !idle(path, parameter));
-    const gradients = named.map(([, parameter]) => parameter.grad?.dataSync() ?? new Float32Array([Number.NaN]));
-    const broken = named.filter((_, index) => !gradients[index]?.every(Number.isFinite)).map(([path]) => path);
-    expect(broken).toEqual([]);
-    const moving = gradients.filter((gradient) => gradient.some((value) => value !== 0));
-    expect(moving.length).toBeGreaterThan(named.length / 2);
-    const logits = noGrad(() => scope(() => model.eval().call(images).dataSync()));
-    expect(logits.every(Number.isFinite)).toBe(true);
+    expect(losses[0]?.every(Number.isFinite)).toBe(true);
+    expect(losses[1]).toEqual(losses[0]);
+    model.dispose();
+    resumed.dispose();
+  });
+
+  it.each(norms)('gives a sample the same bits alone and in a batch, in evaluation, with %s', (norm) => {
+    manualSeed(2);
+    const model = build(norm).eval();
+    const images = noise([2, size, size, 3], 3);
+    const run = (input: Tensor) => noGrad(() => scope(() => model.call(input).dataSync()));
+    const second = images.dataSync().slice(size * size * 3) as Float32Array;
+    const together = run(images);
+    expect(together.every(Number.isFinite)).toBe(true);
+    expect(run(tensor(second, { shape: [1, size, size, 3] }))).toEqual(together.slice(3));
     model.dispose();
   });
 });
@@ -107,5 +147,19 @@ describe('the auxiliary head of inceptionV3', () => {
     expect(new Trainer({ model, optimizer }).loss).toBeInstanceOf(nn.AuxiliaryLoss);
     const own = new nn.AuxiliaryLoss({ model, loss: new nn.CrossEntropyLoss(), weight: 0.1 });
     expect(new Trainer({ model, optimizer, loss: own }).loss).toBe(own);
+  });
+});
+
+describe('kalman in a network with branches', () => {
+  it('predicts the statistics behind side-by-side branches from theirs', () => {
+    manualSeed(1);
+    const model = models.create('inceptionV2', { width: 4, classes: 3, norm: 'kalman' });
+    step(model, 33, 0);
+    const predicting = model.namedParameters().flatMap(([name, { grad }]) => (grad === undefined ? [] : [name]));
+    // No branch of block 3a loses its statistics, so all of block 3b know those of their input.
+    expect(predicting).toContain('blocks.1.branches.0.conv.transition');
+    expect(predicting).toContain('blocks.1.branches.3.1.conv.transition');
+    // Block 3a itself comes behind max pooling.
+    expect(predicting).not.toContain('blocks.0.branches.0.conv.transition');
   });
 });
