@@ -37,14 +37,14 @@ export async function measure(
   return { name, median: times[times.length >> 1]!, fastest: times[0]!, calls: times.length };
 }
 
-/** Prints measurements as a table. */
+/** Prints measurements as a table, on standard error: standard output belongs to `--json`. */
 export function print(measurements: readonly Measurement[]): void {
   const width = Math.max(4, ...measurements.map(({ name }) => name.length));
-  console.log(
+  console.error(
     `${'name'.padEnd(width)}  ${'median ms'.padStart(10)}  ${'fastest ms'.padStart(10)}  ${'calls'.padStart(6)}`,
   );
   for (const { name, median, fastest, calls } of measurements) {
-    console.log(
+    console.error(
       `${name.padEnd(width)}  ${median.toFixed(3).padStart(10)}  ${fastest.toFixed(3).padStart(10)}  ${String(calls).padStart(6)}`,
     );
   }

@@ -24,12 +24,6 @@ impl List {
         }
         Ok((sizes, self.length))
     }
-
-    /// The items as they are.
-    #[allow(dead_code)]
-    pub fn values(&self) -> &[f64] {
-        &self.items[..self.length]
-    }
 }
 
 /// A list of sizes: a shape, axes, slots.

@@ -133,7 +133,6 @@ impl Buffer {
     }
 
     /// The elements, of an int32 buffer.
-    #[allow(dead_code)]
     pub fn i32_mut(&mut self) -> Outcome<&mut [i32]> {
         self.typed_mut()
     }
@@ -149,13 +148,11 @@ impl Buffer {
     }
 
     /// The elements, of a uint8 buffer.
-    #[allow(dead_code)]
     pub fn u8(&self) -> Outcome<&[u8]> {
         self.typed()
     }
 
     /// The elements, of a uint8 buffer.
-    #[allow(dead_code)]
     pub fn u8_mut(&mut self) -> Outcome<&mut [u8]> {
         self.typed_mut()
     }

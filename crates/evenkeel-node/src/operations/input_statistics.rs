@@ -1,10 +1,10 @@
 //! Methods in front of a weight layer, or on its gradient: the Independent-Component layer and preconditioning.
 
 use super::Family;
-use super::normalization::{AffineSlots, Wanted, shape};
+use super::normalization::{AffineSlots, Wanted, shape, with_running_statistics};
 use crate::arguments::Arguments;
 use crate::buffer::DType;
-use crate::failure::{Failure, Outcome};
+use crate::failure::Outcome;
 use crate::heap::Heap;
 use evenkeel_kernels::norm::AffineGradients;
 use evenkeel_kernels::norm::batch::RunningStatistics;
@@ -40,7 +40,12 @@ fn forward(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
     let mut kept = heap.allocate(DType::Uint8, mask_bytes(elements))?;
     let (output_values, saved_values) = (output.f32_mut()?, saved.f32_mut()?);
     let kept_bits = kept.u8_mut()?;
-    let mut normalize = |heap: &Heap, running: Option<RunningStatistics>| -> Outcome {
+    with_running_statistics(heap, running, |heap, running| {
+        let running = running.map(|[mean, variance]| RunningStatistics {
+            mean,
+            variance,
+            momentum,
+        });
         let layer = IndependentComponent {
             shape,
             x: heap.f32(input)?,
@@ -56,21 +61,7 @@ fn forward(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
             saved_values,
             kept_bits,
         )?)
-    };
-    match running {
-        (Some(mean), Some(variance)) => {
-            heap.update([mean, variance], |heap, [mean, variance]| {
-                let running = RunningStatistics {
-                    mean: mean.f32_mut()?,
-                    variance: variance.f32_mut()?,
-                    momentum,
-                };
-                normalize(heap, Some(running))
-            })?;
-        }
-        (None, None) => normalize(heap, None)?,
-        _ => return Err(Failure::internal("half of the running statistics")),
-    }
+    })?;
     heap.put(arguments.output(0)?, output);
     heap.put(arguments.output(1)?, saved);
     heap.put(arguments.output(2)?, kept);

@@ -1,7 +1,7 @@
 //! Batch Kalman normalization and the states that flow from layer to layer.
 
 use super::Family;
-use super::normalization::{AffineSlots, Wanted, activation, shape};
+use super::normalization::{AffineSlots, Wanted, activation, shape, with_running_statistics};
 use crate::arguments::Arguments;
 use crate::failure::{Failure, Outcome};
 use crate::heap::Heap;
@@ -67,7 +67,13 @@ fn norm(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
     let mut saved = heap.allocate_f32(SAVED * units)?;
     let (output_values, posterior_values) = (output.f32_mut()?, posterior.f32_mut()?);
     let saved_values = saved.f32_mut()?;
-    let mut normalize = |heap: &Heap, running: Option<RunningStatistics>| -> Outcome {
+    with_running_statistics(heap, running, |heap, running| {
+        let running = running.map(|[mean, variance]| RunningStatistics {
+            mean,
+            variance,
+            momentum,
+            first_group_only,
+        });
         let norm = KalmanNorm {
             shape,
             groups,
@@ -84,22 +90,7 @@ fn norm(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
             posterior_values,
             saved_values,
         )?)
-    };
-    match running {
-        (Some(mean), Some(variance)) => {
-            heap.update([mean, variance], |heap, [mean, variance]| {
-                let running = RunningStatistics {
-                    mean: mean.f32_mut()?,
-                    variance: variance.f32_mut()?,
-                    momentum,
-                    first_group_only,
-                };
-                normalize(heap, Some(running))
-            })?;
-        }
-        (None, None) => normalize(heap, None)?,
-        _ => return Err(Failure::internal("half of the running statistics")),
-    }
+    })?;
     heap.put(arguments.output(0)?, output);
     heap.put(arguments.output(1)?, posterior);
     heap.put(arguments.output(2)?, saved);

@@ -104,6 +104,21 @@ impl<const N: usize> Wanted<N> {
     }
 }
 
+/// Lends the running mean and the running variance to `normalize`, which moves them, where the layer has them.
+pub(super) fn with_running_statistics(
+    heap: &mut Heap,
+    running: (Option<usize>, Option<usize>),
+    mut normalize: impl FnMut(&Heap, Option<[&mut [f32]; 2]>) -> Outcome,
+) -> Outcome {
+    match running {
+        (Some(mean), Some(variance)) => heap.update([mean, variance], |heap, [mean, variance]| {
+            normalize(heap, Some([mean.f32_mut()?, variance.f32_mut()?]))
+        }),
+        (None, None) => normalize(heap, None),
+        _ => Err(Failure::internal("half of the running statistics")),
+    }
+}
+
 /// `[output, saved] batch_norm(input, gamma?, beta?, residual?, runningMean?, runningVariance?, batch, positions, channels,
 /// epsilon, momentum, activation …)`.
 fn batch_training(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
@@ -117,7 +132,12 @@ fn batch_training(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
     let mut output = heap.allocate_f32(shape.elements()?)?;
     let mut saved = heap.allocate_f32(3 * shape.channels)?;
     let (output_values, saved_values) = (output.f32_mut()?, saved.f32_mut()?);
-    let mut normalize = |heap: &Heap, running: Option<RunningStatistics>| -> Outcome {
+    with_running_statistics(heap, running, |heap, running| {
+        let running = running.map(|[mean, variance]| RunningStatistics {
+            mean,
+            variance,
+            momentum,
+        });
         let norm = BatchNorm {
             shape,
             x: heap.f32(input)?,
@@ -132,21 +152,7 @@ fn batch_training(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
             output_values,
             saved_values,
         )?)
-    };
-    match running {
-        (Some(mean), Some(variance)) => {
-            heap.update([mean, variance], |heap, [mean, variance]| {
-                let running = RunningStatistics {
-                    mean: mean.f32_mut()?,
-                    variance: variance.f32_mut()?,
-                    momentum,
-                };
-                normalize(heap, Some(running))
-            })?;
-        }
-        (None, None) => normalize(heap, None)?,
-        _ => return Err(Failure::internal("half of the running statistics")),
-    }
+    })?;
     heap.put(arguments.output(0)?, output);
     heap.put(arguments.output(1)?, saved);
     Ok(())
