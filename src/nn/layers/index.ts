@@ -47,6 +47,7 @@ export {
 } from './kalman';
 export { LayerNorm, type LayerNormOptions } from './layer-norm';
 export { Linear, type LinearOptions } from './linear';
+export { OnlineNorm, type OnlineNormGuard, type OnlineNormOptions } from './online-norm';
 export { AvgPool2d, type AvgPool2dOptions, GlobalAvgPool, MaxPool2d, type Pool2dOptions } from './pooling';
 export { ProxyNorm, type ProxyNormOptions } from './proxy-norm';
 export { RMSNorm, type RMSNormOptions } from './rms-norm';

@@ -22,6 +22,7 @@ export type {
   WeightSite,
 } from './normalization';
 export { NormalizedLayers, type NormalizedLayersOptions, type UnitOptions } from './normalized-layers';
+export type { OnlineNormalizationOptions } from './online';
 export { gradientTransformOf } from './origin';
 export {
   BatchNormPreconditioning,

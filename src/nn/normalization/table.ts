@@ -13,6 +13,7 @@ import { kalman } from './kalman';
 import { layer } from './layer';
 import { none } from './none';
 import type { Normalization } from './normalization';
+import { online } from './online';
 import { proxy } from './proxy';
 import { rms } from './rms';
 import { switchable } from './switchable';
@@ -36,6 +37,7 @@ export const normalizations = {
   'evonorm-s0': evoNormS0,
   'evonorm-b0': evoNormB0,
   switchable,
+  online,
   'weight-standardized-group': weightStandardizedGroup,
   'bn-free': bnFree,
   ic,
