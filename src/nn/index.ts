@@ -47,4 +47,5 @@ export {
 } from './module';
 export * from './normalization';
 export type { ParameterOptions } from './parameter';
+export { recomputeRunningStatistics, type StatisticsBatch } from './recompute-running-statistics';
 export { type ModelSummary, type SummaryRow, summary } from './summary';

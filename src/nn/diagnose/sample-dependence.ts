@@ -1,9 +1,8 @@
 import { EvenkeelError } from '../../errors';
 import { noGrad, scope, type Tensor } from '../../tensor';
 import { isAuxiliaryNetwork } from '../auxiliary-loss';
-import { Dropout } from '../layers/dropout';
-import { StochasticDepth } from '../layers/stochastic-depth';
-import type { Module } from '../module';
+import type { AnyModule, Module } from '../module';
+import { silenceNoise } from '../without-noise';
 
 /** How much the outputs of samples in training mode depend on what else is in their batch. */
 export interface SampleDependence {
@@ -28,8 +27,6 @@ export async function sampleDependence(
   images: Tensor,
 ): Promise<SampleDependence | undefined> {
   const batch = images.shape[0] ?? 0;
-  const noisy = model.modules().filter((module) => module instanceof Dropout || module instanceof StochasticDepth);
-  const modes = noisy.map((module) => module.training);
   const outputs = async (start: number, end: number): Promise<Float32Array> => {
     const result = noGrad(() => scope(() => model.call(images.slice({ starts: [start], ends: [end] }))));
     if (isAuxiliaryNetwork(model)) model.takeAuxiliaryLogits()?.dispose();
@@ -39,7 +36,7 @@ export async function sampleDependence(
       result.dispose();
     }
   };
-  for (const module of noisy) module.training = false;
+  const unsilence = silenceNoise(model as AnyModule);
   try {
     const together = await outputs(0, batch);
     for (const companyOf of [1, 2]) {
@@ -58,7 +55,7 @@ export async function sampleDependence(
     }
     return undefined;
   } finally {
-    for (const [index, module] of noisy.entries()) module.training = modes[index] ?? true;
+    unsilence();
   }
 }
 

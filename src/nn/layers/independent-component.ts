@@ -25,8 +25,8 @@ export class IndependentComponent extends NormalizationLayer {
   readonly runningMean: Tensor;
   /** Running variance `[channels]`, first 1. */
   readonly runningVariance: Tensor;
-  /** Chance that a value is set to 0. */
-  readonly dropRate: number;
+  /** Chance that a value is set to 0. May be changed; 0 turns the dropout off. */
+  dropRate: number;
   /** Weight of the new batch in the running statistics. */
   readonly momentum: number;
 
