@@ -11,7 +11,7 @@ import { readdirSync } from 'node:fs';
 import { availableParallelism, cpus } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import type { CompareOptions, Comparison } from './compare';
+import type { CompareOptions } from './compare';
 
 const suffix = '.bench.ts';
 
@@ -45,11 +45,11 @@ async function main(): Promise<void> {
   };
   const machine = `Node.js ${process.version}, ${availableParallelism()} threads, ${cpus()[0]?.model ?? process.arch}`;
   console.error(machine);
-  const results: Record<string, readonly Comparison[]> = {};
+  const results: Record<string, readonly object[]> = {};
   for (const name of positionals.length > 0 ? positionals : names) {
     console.error(`\n── ${name}`);
     const { run } = require(join(__dirname, `${name}${suffix}`)) as {
-      run: (options: CompareOptions) => Promise<Comparison[] | undefined>;
+      run: (options: CompareOptions) => Promise<object[] | undefined>;
     };
     const rows = await run(options);
     if (rows !== undefined) results[name] = rows;
