@@ -1,14 +1,20 @@
 import { EvenkeelError } from '../errors';
 import type { ActivationName, Module, Normalization, NormalizationName } from '../nn';
+import { biRealNet18 } from './bi-real';
+import type { BinaryNetwork } from './binary-network';
+import type { BinaryNetworkOptions } from './binary-options';
 import { efficientnetB0 } from './efficientnet-b0';
 import { inceptionV2 } from './inception-v2';
 import { inceptionV3 } from './inception-v3';
 import { lenet } from './lenet';
 import { mlp } from './mlp';
 import { mobilenetV1 } from './mobilenet-v1';
+import { reactNet18, reactNet20 } from './reactnet';
+import { reactNetA } from './reactnet-a';
 import { type ResnetDepth, resnet, resnetDepths } from './resnet';
 import { resnetCifar } from './resnet-cifar';
 import { vggA } from './vgg-a';
+import { xnorNet18 } from './xnor-net';
 
 /** Options of {@link create}; each model uses those that it has. */
 export interface CreateOptions {
@@ -24,6 +30,8 @@ export interface CreateOptions {
   readonly width?: number;
   /** Hidden layers of a perceptron. */
   readonly hidden?: readonly number[];
+  /** Options that only this model has, by name; the model checks them. */
+  readonly modelOptions?: Readonly<Record<string, unknown>>;
 }
 
 /** One model of the registry. */
@@ -34,6 +42,8 @@ export interface ModelEntry {
   readonly inputShape: readonly number[];
   /** Builds it. */
   readonly create: (options: CreateOptions) => Module;
+  /** Whether it takes {@link CreateOptions.modelOptions}. */
+  readonly takesModelOptions?: boolean;
 }
 
 const cifar = [32, 32, 3];
@@ -55,6 +65,23 @@ function resnetCifarEntry(depth: number, version: 1 | 2): ModelEntry {
     inputShape: cifar,
     create: ({ inputShape = cifar, hidden: _, ...options }) =>
       resnetCifar({ ...options, depth, version, inChannels: inputShape.at(-1) ?? 0 }),
+  };
+}
+
+/** A binary network: with the stem for CIFAR on images of at most 64 pixels, unless its options say otherwise. */
+function binaryEntry(
+  description: string,
+  shape: readonly number[],
+  network: (options: BinaryNetworkOptions) => BinaryNetwork,
+): ModelEntry {
+  return {
+    description,
+    inputShape: shape,
+    takesModelOptions: true,
+    create: ({ inputShape = shape, hidden: _, activation: __, modelOptions, ...options }) => {
+      const stem = Math.max(...inputShape.slice(0, -1)) <= 64 ? 'cifar' : 'imagenet';
+      return network({ stem, inChannels: inputShape.at(-1) ?? 0, ...options, ...modelOptions });
+    },
   };
 }
 
@@ -111,6 +138,11 @@ const entries: Readonly<Record<string, ModelEntry>> = {
     create: ({ inputShape = imagenet, hidden: _, ...options }) =>
       efficientnetB0({ ...options, inChannels: inputShape.at(-1) ?? 0 }),
   },
+  xnornet18: binaryEntry('binary network: XNOR-Net of the form of ResNet-18', imagenet, xnorNet18),
+  birealnet18: binaryEntry('binary network: Bi-Real Net of 18 layers', imagenet, biRealNet18),
+  reactnet18: binaryEntry('binary network: ReActNet of the form of ResNet-18', imagenet, reactNet18),
+  reactnet20: binaryEntry('binary network: small ReActNet of the form of ResNet-20, for CIFAR', cifar, reactNet20),
+  reactnetA: binaryEntry('binary network: ReActNet-A of the form of MobileNet', imagenet, reactNetA),
 };
 
 /** The models that {@link create} knows by name. */
@@ -142,5 +174,10 @@ export function find(name: string): ModelEntry {
  * @throws EvenkeelError `INVALID_ARGUMENT` for an unknown name or an option that the model cannot take.
  */
 export function create(name: string, options: CreateOptions = {}): Module {
-  return find(name).create(options);
+  const entry = find(name);
+  const { modelOptions = {}, ...common } = options;
+  if (entry.takesModelOptions === true) return entry.create(options);
+  const unknown = Object.keys(modelOptions);
+  if (unknown.length === 0) return entry.create(common);
+  throw new EvenkeelError('INVALID_ARGUMENT', `${name} has no options of its own, and ${unknown.join(', ')} was given`);
 }

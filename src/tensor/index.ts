@@ -24,6 +24,7 @@ export {
   type BinaryLinearOptions,
   binaryConv2d,
   binaryLinear,
+  binaryWeight,
   type PaddingValue,
   type WeightGradient,
 } from './operations/binary';

@@ -10,17 +10,22 @@ import type { GradientTransform, Normalization, ResidualSite } from './normaliza
 import { originOf } from './origin';
 import { ResidualSum } from './residual-sum';
 
+/** How β is kept; see {@link BnFreeOptions.beta}. */
+export type BetaTable = 'nfnet' | 'reference' | 'none';
+
 /** Options of the method `bn-free`. */
 export interface BnFreeOptions {
-  /** α, the factor of every residual branch; at least 0. Default 0.2. */
+  /** α, the factor of every residual branch; at least 0. Default 0.2, and 0.25 for branches of one binary layer. */
   readonly alpha?: number;
   /**
    * How β, the expected standard deviation at the start of a residual block, is kept: `'nfnet'` adds α² for every block and starts
    * again from 1 + α² behind a block that changes the shape (Brock, De and Smith 2021); `'reference'` is the table of the code of
    * "BNN − BN = ?" (Chen et al. 2021), where the first block of a stage adds nothing and a change starts again from 1; `'none'` leaves
-   * β at 1. Default `'nfnet'`.
+   * β at 1; an array gives β of every residual sum in order. Default `'nfnet'`.
    */
-  readonly beta?: 'nfnet' | 'reference' | 'none';
+  readonly beta?: BetaTable | readonly number[];
+  /** Whether weights are standardized; without it there is no gain either. Default `true`. */
+  readonly standardize?: boolean;
   /** Whether standardized layers have a learned factor for each output. Default `true`. */
   readonly gain?: boolean;
   /** Whether standardized layers have a bias. Default `true`. */
@@ -104,41 +109,68 @@ export class ScaledResidualSum extends ResidualSum {
  * another.
  */
 export function bnFree(options: BnFreeOptions = {}): Normalization {
-  checkNames('normalization bn-free', options, ['alpha', 'beta', 'gain', 'bias', 'clipping']);
-  const { alpha = 0.2, beta = 'nfnet', gain = true, bias = true, clipping = 0.02 } = options;
-  checkRange('normalization bn-free', 'alpha', alpha, 0, Number.MAX_VALUE);
+  checkNames('normalization bn-free', options, ['alpha', 'beta', 'standardize', 'gain', 'bias', 'clipping']);
+  const { alpha, beta = 'nfnet', standardize = true, gain = standardize, bias = true, clipping = 0.02 } = options;
+  if (alpha !== undefined) checkRange('normalization bn-free', 'alpha', alpha, 0, Number.MAX_VALUE);
   checkRange('normalization bn-free', 'clipping', clipping, 0, Number.MAX_VALUE);
-  if (!['nfnet', 'reference', 'none'].includes(beta)) {
-    throw new EvenkeelError(
-      'INVALID_ARGUMENT',
-      `normalization bn-free: beta is '${String(beta)}'; give 'nfnet', 'reference' or 'none'`,
-    );
-  }
+  checkBeta(beta);
   return {
     name: 'bn-free',
     mixesSamples: false,
     bias,
+    binaryWeight: { standardize, gain: standardize && gain },
     weight(site) {
-      if (site.role === 'classifier') return undefined;
+      if (site.role === 'classifier' || !standardize) return undefined;
       return site.kind === 'conv2d'
         ? new ScaledStandardizedConv2d({ ...site.options, gain })
         : new ScaledStandardizedLinear({ ...site.options, gain });
     },
     activation: ({ activation, channels }) => new VariancePreservingActivation(activation, channels),
     residual(site) {
-      const { context } = site;
-      const sum = new ScaledResidualSum(alpha, beta === 'none' ? 1 : Math.sqrt(context.expectedVariance));
-      context.expectedVariance = varianceBehind(site, alpha, beta);
+      const { context, binary = false } = site;
+      const own = alpha ?? (binary ? 0.25 : 0.2);
+      if (typeof beta !== 'string') return new ScaledResidualSum(own, betaAt(beta, context.residualSums));
+      const sum = new ScaledResidualSum(own, beta === 'none' ? 1 : Math.sqrt(context.expectedVariance));
+      context.expectedVariance = varianceBehind(site, own, beta);
       return sum;
     },
     gradient: (model) => (clipping === 0 ? undefined : clipEverythingButClassifier(model, clipping)),
   };
 }
 
-/** The expected variance behind a block, by one of the two tables. */
-function varianceBehind(site: ResidualSite, alpha: number, table: 'nfnet' | 'reference' | 'none'): number {
-  const before = site.transition ? 1 : site.context.expectedVariance;
-  return table === 'reference' && site.block === 0 ? before : before + alpha ** 2;
+function checkBeta(beta: BetaTable | readonly number[]): void {
+  if (typeof beta !== 'string') {
+    for (const value of beta) checkRange('normalization bn-free', 'beta', value, Number.MIN_VALUE, Number.MAX_VALUE);
+  } else if (!['nfnet', 'reference', 'none'].includes(beta)) {
+    throw new EvenkeelError(
+      'INVALID_ARGUMENT',
+      `normalization bn-free: beta is '${String(beta)}'; give 'nfnet', 'reference', 'none' or an array of numbers`,
+    );
+  }
+}
+
+function betaAt(table: readonly number[], index: number): number {
+  const beta = table[index];
+  if (beta !== undefined) return beta;
+  throw new EvenkeelError(
+    'INVALID_ARGUMENT',
+    `normalization bn-free: the network has more than ${table.length} residual sums; give beta a number for each`,
+  );
+}
+
+/**
+ * The expected variance behind a residual sum, by one of the two tables. Where a block has two sums, only the first of a transition has
+ * a shortcut that changes the shape; the reference code starts again behind the second nevertheless, and every sum adds α².
+ */
+function varianceBehind(site: ResidualSite, alpha: number, table: BetaTable): number {
+  const { half, transition, block, context } = site;
+  const before = context.expectedVariance;
+  if (half === undefined) {
+    const reset = transition ? 1 : before;
+    return table === 'reference' && block === 0 ? reset : reset + alpha ** 2;
+  }
+  if (table === 'reference') return transition && half === 'second' ? 1 : before + alpha ** 2;
+  return (transition && half === 'first' ? 1 : before) + alpha ** 2;
 }
 
 function clipEverythingButClassifier(model: AnyModule, clipping: number): GradientTransform {

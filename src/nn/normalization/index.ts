@@ -1,6 +1,6 @@
 export type { BatchNormalizationOptions } from './batch';
 export type { BatchRenormalizationOptions } from './batch-renorm';
-export { type BnFreeOptions, ScaledResidualSum, VariancePreservingActivation } from './bn-free';
+export { type BetaTable, type BnFreeOptions, ScaledResidualSum, VariancePreservingActivation } from './bn-free';
 export type { BnpOptions } from './bnp';
 export { BuildContext } from './context';
 export type { EvoNormB0NormalizationOptions, EvoNormS0NormalizationOptions } from './evo-norm';

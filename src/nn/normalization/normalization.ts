@@ -1,3 +1,4 @@
+import type { BinaryLayerOptions } from '../binary';
 import type { ActivationName } from '../layers/activations';
 import type { ResidualPair } from '../layers/affine';
 import type { Conv2dOptions } from '../layers/conv2d';
@@ -55,6 +56,10 @@ export interface ResidualSite {
   readonly block: number;
   /** Whether the block changes the shape, so that its shortcut is more than the identity. */
   readonly transition: boolean;
+  /** Whether the block's branch is one binary layer. Default `false`. */
+  readonly binary?: boolean;
+  /** For blocks of two sums (ReActNet-A), which of the two this is; `transition` and `block` are those of the whole block. */
+  readonly half?: 'first' | 'second';
   /** What was built before. */
   readonly context: BuildContext;
 }
@@ -103,6 +108,8 @@ export interface Normalization {
   beforeWeight?(site: WeightSite): Module | undefined;
   /** Place 2: the weight layer itself, in place of `Conv2d` or `Linear`. */
   weight?(site: WeightSite): Module | undefined;
+  /** Place 2 in binary layers, which stay the layers that they are: what is done to their latent weights. Default: nothing. */
+  readonly binaryWeight?: Pick<BinaryLayerOptions, 'standardize' | 'gain'>;
   /** Place 3: the layer between a weight layer and its activation. */
   preActivation?(site: ActivationSite): PreActivation | undefined;
   /** The activation, in place of the one that the model asks for. */

@@ -1,4 +1,5 @@
 import { EvenkeelError } from '../../errors';
+import { BinaryConv2d, type BinaryConv2dOptions, BinaryWeightConv2d, type BinaryWeightConv2dOptions } from '../binary';
 import { Identity } from '../containers';
 import type { Initializer } from '../init';
 import { type ActivationName, createActivation, ReLU } from '../layers/activations';
@@ -63,6 +64,20 @@ export class NormalizedLayers {
     return this.#weight({ kind: 'linear', options: complete, role, context: this.context }, () => new Linear(complete));
   }
 
+  /**
+   * A convolution of signs by signs.
+   *
+   * @throws EvenkeelError `UNSUPPORTED` for a method that puts layers of its own at the places of weights
+   */
+  binaryConv2d(options: BinaryConv2dOptions): BinaryConv2d {
+    return this.#binary(new BinaryConv2d({ ...this.#binaryDefaults(), ...options }), 'body');
+  }
+
+  /** A convolution of real inputs by binary weights, for shortcuts. @throws EvenkeelError as {@link binaryConv2d} */
+  binaryWeightConv2d(options: BinaryWeightConv2dOptions): BinaryWeightConv2d {
+    return this.#binary(new BinaryWeightConv2d({ ...this.#binaryDefaults(), ...options }), 'shortcut');
+  }
+
   /** Normalization, activation and what the method does after it. */
   unit(options: UnitOptions): Module {
     const site = this.#site(options, false);
@@ -105,6 +120,22 @@ export class NormalizedLayers {
       return new NormalizedSum({ ...parts, normalize, activate: undefined }, new ResidualSumReLU());
     }
     return new NormalizedSum({ ...parts, normalize }, sum);
+  }
+
+  #binaryDefaults(): NonNullable<Normalization['binaryWeight']> {
+    const { name, binaryWeight, weight, beforeWeight } = this.normalization;
+    if (beforeWeight === undefined && (weight === undefined || binaryWeight !== undefined)) return binaryWeight ?? {};
+    throw new EvenkeelError(
+      'UNSUPPORTED',
+      `normalization ${name} changes weight layers or their inputs, which binary layers cannot take; use batch, bn-free, none, or ` +
+        'another method that acts behind the weights',
+    );
+  }
+
+  #binary<Layer extends Module>(layer: Layer, role: WeightRole): Layer {
+    this.context.weightLayers += 1;
+    recordOrigin(layer, { normalization: this.normalization, role });
+    return layer;
   }
 
   #weight(site: WeightSite, create: () => Module): Module {

@@ -1,10 +1,11 @@
 import { EvenkeelError } from '../../errors';
-import { isGradEnabled, record } from '../autograd';
+import { isGradEnabled, noGrad, record } from '../autograd';
+import { scope } from '../scope';
 import { formatShape } from '../shape';
 import { allocate, run, type Tensor } from '../tensor';
 import { type Conv2dOptions, geometryOf } from './convolution';
 import { biasGradient, checkFloat } from './matmul';
-import { type BinarizeOptions, checkChannels, packSigns, surrogateOf } from './sign';
+import { type BinarizeOptions, binarize, checkChannels, packSigns, surrogateOf } from './sign';
 
 /**
  * How the gradient passes from `scale * sign(W)` to the latent weight W:
@@ -163,4 +164,33 @@ export function binaryLinear(input: Tensor, weight: Tensor, options: BinaryLinea
   const sizes = rows === 0 ? [0, 1, 1] : [1, rows, 1];
   const geometry = [...sizes, inFeatures, outFeatures, 1, 1, 1, 1, 0, 0, 1, 1, 0];
   return binaryProduct(operation, input, weight, options, [...input.shape.slice(0, -1), outFeatures], geometry);
+}
+
+/** Options of {@link binaryWeight}. */
+export type BinaryWeightOptions = Pick<BinaryLinearOptions, 'gain' | 'weightGradient'>;
+
+/**
+ * A binary weight in float, `gain * mean|W| * sign(W)` with the mean over each output's weights: for layers that meet inputs which are
+ * not signs (Rastegari et al. 2016, Binary-Weight-Networks). `weight` is `[..., outputs]`; gradients pass as in {@link binaryConv2d}.
+ *
+ * @throws EvenkeelError SHAPE_MISMATCH, DTYPE_MISMATCH, INVALID_ARGUMENT
+ */
+export function binaryWeight(weight: Tensor, options: BinaryWeightOptions = {}): Tensor {
+  const operation = 'binaryWeight';
+  const { gain } = options;
+  checkFloat(operation, { weight, gain });
+  const outputs = weight.shape[weight.rank - 1] ?? 0;
+  checkChannels(operation, 'a gain', gain, outputs);
+  const rule = codeOf(operation, 'weightGradient', weightGradients, options.weightGradient ?? 'clip');
+  return scope(() => {
+    const scale = allocate(operation, [outputs]);
+    run('binary_mean_magnitude', [scale], weight, outputs);
+    const output = noGrad(() => binarize(weight).mul(gain === undefined ? scale : scale.mul(gain)));
+    const inputs = gain === undefined ? [weight] : [weight, gain];
+    return record(operation, inputs, output, [weight, scale, ...inputs.slice(1)], (gradient, saved) => {
+      const gradients = inputs.map(({ shape }) => allocate(`${operation} backward`, shape));
+      run('binary_weight_gradient', gradients, gradient, saved[0]!, saved[1]!, saved[2], rule);
+      return gradients;
+    });
+  });
 }
