@@ -106,7 +106,8 @@ describe('recomputeRunningStatistics', () => {
     const { liveTensors } = memory();
     await nn.recomputeRunningStatistics(model, given);
     await synchronize();
-    expect(memory().liveTensors).toBe(liveTensors);
+    // Fewer, where tensors of other tests were collected meanwhile.
+    expect(memory().liveTensors).toBeLessThanOrEqual(liveTensors);
     // Nothing of it is random, though dropout is part of the method.
     expect(model.buffers().map(values)).toEqual(first);
     expect(model.parameters().map(values)).toEqual(parameters);

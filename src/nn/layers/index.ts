@@ -43,6 +43,7 @@ export {
   KalmanConv2d,
   KalmanLinear,
   type KalmanMode,
+  type KalmanPrediction,
   type KalmanTransitionOptions,
 } from './kalman';
 export { LayerNorm, type LayerNormOptions } from './layer-norm';

@@ -1,5 +1,5 @@
 import { EvenkeelError } from '../../errors';
-import { full, ones, type Tensor, zeros } from '../../tensor';
+import { concatenate, full, ones, randn, type Tensor, zeros } from '../../tensor';
 import { sigmoid } from '../../tensor/operations/activation';
 import { kalmanNorm, kalmanNormalized, kalmanPredict, kalmanRectify } from '../../tensor/operations/kalman';
 import { batchNorm } from '../../tensor/operations/normalization';
@@ -40,6 +40,11 @@ export interface BatchKalmanNormOptions extends NormalizationLayerOptions {
   readonly momentum?: number;
   /** Whether only the first group moves the running statistics, as in the released code. Default `false`: the mean of all groups. */
   readonly firstGroupOnly?: boolean;
+  /**
+   * Whether no gradient flows from a norm into its prior: neither to the statistics of the layers before, nor to the weights that
+   * predicted from them. Not for the mode `'learned'`, whose transition could then not learn. Default `false`, as in the released code.
+   */
+  readonly stopChainGradient?: boolean;
 }
 
 /**
@@ -69,6 +74,8 @@ export class BatchKalmanNorm extends NormalizationLayer {
   readonly momentum: number;
   /** Whether only the first group moves the running statistics. */
   readonly firstGroupOnly: boolean;
+  /** Whether no gradient flows into priors. */
+  readonly stopChainGradient: boolean;
   readonly #holder = new StateHolder();
 
   constructor(options: BatchKalmanNormOptions) {
@@ -82,6 +89,13 @@ export class BatchKalmanNorm extends NormalizationLayer {
     this.guarded = options.guarded ?? mode === 'tied-raw';
     this.momentum = checkRange('BatchKalmanNorm', 'momentum', options.momentum ?? 0.1, 0, 1);
     this.firstGroupOnly = options.firstGroupOnly ?? false;
+    this.stopChainGradient = options.stopChainGradient ?? false;
+    if (this.stopChainGradient && mode === 'learned') {
+      throw new EvenkeelError(
+        'INVALID_ARGUMENT',
+        "BatchKalmanNorm: without gradients into the prior the transitions of the mode 'learned' cannot learn; use 'tied-norm' or 'tied-raw'",
+      );
+    }
     this.priorWeightLogit = learnPriorWeight
       ? new Parameter(constant(Math.log(q / (1 - q)))([1]), { decay: false })
       : undefined;
@@ -94,7 +108,8 @@ export class BatchKalmanNorm extends NormalizationLayer {
     const options = { gamma, beta, runningMean, runningVariance, epsilon, momentum, activation };
     if (!this.training) return batchNorm(input, { ...options, training: false });
     const groups = this.#groups(input.shape[0] ?? 0);
-    const prior = stateOf(input)?.state;
+    const predicted = stateOf(input)?.state;
+    const prior = this.stopChainGradient ? predicted?.detach() : predicted;
     const usable = prior !== undefined && prior.shape[1] === groups && prior.shape[2] === this.channels;
     const { output, posterior } = kalmanNorm(input, {
       ...options,
@@ -150,6 +165,32 @@ export function checkMode(owner: string, mode: KalmanMode): KalmanMode {
 export interface KalmanTransitionOptions {
   /** How statistics go through the layer. Default `'learned'`. */
   readonly mode?: KalmanMode;
+  /**
+   * How a convolution of a tied mode predicts: in `'closed-form'`, or by `'monte-carlo'` as the released code does, from one map of
+   * random values for each group, drawn with the statistics in front and sent through ReLU and the convolution itself, borders included.
+   * Results with a single position, and linear layers, take the closed form. Default `'closed-form'`.
+   */
+  readonly prediction?: KalmanPrediction;
+}
+
+/** See {@link KalmanTransitionOptions.prediction}. */
+export type KalmanPrediction = 'closed-form' | 'monte-carlo';
+
+/** Throws `INVALID_ARGUMENT` for an unknown prediction, or one that the mode does not have. */
+export function checkPrediction(owner: string, mode: KalmanMode, prediction: KalmanPrediction): KalmanPrediction {
+  if (!['closed-form', 'monte-carlo'].includes(prediction)) {
+    throw new EvenkeelError(
+      'INVALID_ARGUMENT',
+      `${owner}: prediction is '${String(prediction)}'; give 'closed-form' or 'monte-carlo'`,
+    );
+  }
+  if (prediction === 'monte-carlo' && mode === 'learned') {
+    throw new EvenkeelError(
+      'INVALID_ARGUMENT',
+      `${owner}: the mode 'learned' predicts with a matrix of its own, and has no monte-carlo form; use 'tied-raw' or 'tied-norm'`,
+    );
+  }
+  return prediction;
 }
 
 /** The learned transition of a layer: A `[inChannels, outChannels]`, first 0, and noise `[outChannels]`, whose softplus is first 1. */
@@ -186,12 +227,15 @@ export class KalmanConv2d extends Conv2d {
   readonly noise: Parameter | undefined;
   /** How statistics go through the layer. */
   readonly mode: KalmanMode;
+  /** How a tied mode predicts. */
+  readonly prediction: KalmanPrediction;
   readonly #learned: LearnedTransition | undefined;
   readonly #holder = new StateHolder();
 
   constructor(options: Conv2dOptions & KalmanTransitionOptions) {
     super(options);
     this.mode = checkMode('KalmanConv2d', options.mode ?? 'learned');
+    this.prediction = checkPrediction('KalmanConv2d', this.mode, options.prediction ?? 'closed-form');
     this.#learned = learnedTransition(this.mode, this.inChannels, this.outChannels);
     this.transition = this.#learned?.transition;
     this.noise = this.#learned?.noise;
@@ -201,7 +245,22 @@ export class KalmanConv2d extends Conv2d {
     const output = super.forward(input);
     const before = this.training ? stateOf(input) : undefined;
     if (before === undefined || before.state.shape[2] !== this.inChannels) return output;
-    return this.#holder.attach(output, predict(before, this.#learned, this), false);
+    const sampled = this.prediction === 'monte-carlo' && output.size > (output.shape[0] ?? 0) * this.outChannels;
+    const state = sampled ? this.#sample(before, input.shape) : predict(before, this.#learned, this);
+    return this.#holder.attach(output, state, false);
+  }
+
+  /** The statistics of the layer's output for one random map a group with the statistics in front. */
+  #sample({ state, rectified }: ChainState, [, height = 0, width = 0]: readonly number[]): Tensor {
+    const [, groups = 0, channels = 0] = state.shape;
+    const row = (index: number): Tensor =>
+      state.slice({ starts: [index], ends: [index + 1] }).reshape([groups, 1, 1, channels]);
+    const drawn = randn([groups, height, width, channels]).mul(row(1).add(1e-8).sqrt()).add(row(0));
+    const output = super.forward(rectified ? drawn.relu() : drawn);
+    const over = { axes: [1, 2], keepDims: true } as const;
+    const mean = output.mean(over);
+    const variance = output.sub(mean).square().mean(over);
+    return concatenate([mean, variance], 0).reshape([2, groups, this.outChannels]);
   }
 }
 

@@ -1,5 +1,5 @@
 import { EvenkeelError } from '../../errors';
-import type { Tensor } from '../../tensor';
+import { concatenate, ones, type Tensor, zeros } from '../../tensor';
 import { kalmanRectify } from '../../tensor/operations/kalman';
 import { pad } from '../../tensor/operations/layout';
 import { checkNames } from '../check';
@@ -9,9 +9,11 @@ import {
   BatchKalmanNorm,
   type BatchKalmanNormOptions,
   checkMode,
+  checkPrediction,
   KalmanConv2d,
   KalmanLinear,
   type KalmanMode,
+  type KalmanPrediction,
 } from '../layers/kalman';
 import { Module } from '../module';
 import { attachState, type ChainState, StateHolder, stateOf } from '../statistics-chain';
@@ -20,7 +22,40 @@ import type { ActivationSite, Normalization } from './normalization';
 import { ResidualSum } from './residual-sum';
 
 /** Options of the method `kalman`; see {@link BatchKalmanNormOptions}. */
-export type KalmanNormalizationOptions = Omit<BatchKalmanNormOptions, 'channels' | 'activation' | 'initialScale'>;
+export interface KalmanNormalizationOptions
+  extends Omit<BatchKalmanNormOptions, 'channels' | 'activation' | 'initialScale'> {
+  /**
+   * How convolutions of a tied mode predict: in `'closed-form'`, or by `'monte-carlo'`, from random maps as the released code does.
+   * Default `'closed-form'`.
+   */
+  readonly prediction?: KalmanPrediction;
+  /**
+   * Whether the network's input is taken as standardized (mean 0 and variance 1 in every channel), so that the first norm has a
+   * prediction, too. Default `false`: the first norm is batch normalization.
+   */
+  readonly inputPrior?: boolean;
+}
+
+/** Attaches the statistics of standardized values to the network's input. */
+class StandardizedInput extends Module {
+  readonly channels: number;
+  readonly groupSize: number | undefined;
+  readonly #holder = new StateHolder();
+
+  constructor(channels: number, groupSize: number | undefined) {
+    super();
+    this.channels = channels;
+    this.groupSize = groupSize;
+  }
+
+  override forward(input: Tensor): Tensor {
+    const batch = input.shape[0] ?? 0;
+    const groups = Math.floor(batch / Math.min(this.groupSize ?? batch, batch));
+    if (!this.training || !(groups >= 1)) return input;
+    const shape = [1, groups, this.channels];
+    return this.#holder.attach(input, concatenate([zeros(shape), ones(shape)], 0), false);
+  }
+}
 
 /** An activation that notes whether the statistics in front of it still have to go through a ReLU. */
 class ChainedActivation extends Module {
@@ -102,8 +137,13 @@ export function kalman(options: KalmanNormalizationOptions = {}): Normalization 
     'guarded',
     'momentum',
     'firstGroupOnly',
+    'stopChainGradient',
+    'prediction',
+    'inputPrior',
   ]);
+  const { prediction: asked, inputPrior = false, ...layer } = options;
   const mode = checkMode('normalization kalman', options.mode ?? 'learned');
+  const prediction = checkPrediction('normalization kalman', mode, asked ?? 'closed-form');
   const checkActivation = ({ activation }: ActivationSite) => {
     if (mode !== 'learned' && activation !== 'relu' && activation !== 'none') {
       throw new EvenkeelError(
@@ -117,20 +157,25 @@ export function kalman(options: KalmanNormalizationOptions = {}): Normalization 
     name: 'kalman',
     mixesSamples: true,
     bias: false,
+    beforeWeight(site) {
+      if (!inputPrior || site.role !== 'stem') return undefined;
+      const channels = site.kind === 'conv2d' ? site.options.inChannels : site.options.inFeatures;
+      return new StandardizedInput(channels, options.groupSize);
+    },
     weight(site) {
-      // Data has no statistics to predict from, and logits are not normalized.
-      if (site.role === 'stem' || site.role === 'classifier') return undefined;
+      // Data has no statistics to predict from unless it is said to be standardized, and logits are not normalized.
+      if ((site.role === 'stem' && !inputPrior) || site.role === 'classifier') return undefined;
       return site.kind === 'conv2d'
-        ? new KalmanConv2d({ ...site.options, mode })
+        ? new KalmanConv2d({ ...site.options, mode, prediction })
         : new KalmanLinear({ ...site.options, mode });
     },
     preActivation(site) {
       checkActivation(site);
       // Behind the first layer nothing is known, so there is no weight to learn either.
-      const first = site.context.weightLayers <= 1 ? { priorWeight: 0, learnPriorWeight: false } : {};
+      const first = site.context.weightLayers <= 1 && !inputPrior ? { priorWeight: 0, learnPriorWeight: false } : {};
       return fuseActivation(
         site,
-        (activation) => new BatchKalmanNorm({ ...options, ...first, mode, channels: site.channels, activation }),
+        (activation) => new BatchKalmanNorm({ ...layer, ...first, mode, channels: site.channels, activation }),
       );
     },
     activation: ({ activation, channels }) => new ChainedActivation(activation, channels),
