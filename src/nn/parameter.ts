@@ -7,6 +7,8 @@ export interface ParameterOptions {
    * Default `true`.
    */
   readonly decay?: boolean;
+  /** What optimizers multiply the learning rate with for this parameter, in a list and in a group; above 0. Default 1. */
+  readonly learningRateScale?: number;
   /** Whether the parameter is trained. Default `true`. */
   readonly requiresGrad?: boolean;
 }
@@ -17,6 +19,8 @@ export interface ParameterOptions {
 export class Parameter extends Tensor {
   /** Whether weight decay applies by default. */
   readonly decay: boolean;
+  /** What optimizers multiply the learning rate with. */
+  readonly learningRateScale: number;
 
   /**
    * @param value - The first value. The parameter takes it over: `value` itself is disposed of, without a copy.
@@ -26,6 +30,7 @@ export class Parameter extends Tensor {
     value.dispose();
     keep(this);
     this.decay = options.decay ?? true;
+    this.learningRateScale = options.learningRateScale ?? 1;
     this.requiresGrad = options.requiresGrad ?? true;
   }
 }

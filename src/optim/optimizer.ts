@@ -40,7 +40,7 @@ export interface StepOptions {
 export interface Entry<Settings> {
   readonly parameter: Tensor;
   readonly settings: Settings;
-  /** The group's learning rate, divided by the optimizer's. */
+  /** The group's learning rate, divided by the optimizer's, times the parameter's own scale. */
   readonly rateRatio: number;
   readonly states: ReadonlyMap<string, Tensor>;
   /** Steps done. */
@@ -107,7 +107,11 @@ export abstract class Optimizer<Options extends OptimizerOptions, Settings exten
     const settings = spared ? { ...checked, weightDecay: 0 } : checked;
     const states = new Map<string, Tensor>();
     for (const name of this.stateNames(settings)) states.set(name, keep(zeros(parameter.shape)));
-    const rateRatio = rate === options.learningRate ? 1 : rate / options.learningRate;
+    const scale =
+      'learningRateScale' in parameter && typeof parameter.learningRateScale === 'number'
+        ? parameter.learningRateScale
+        : 1;
+    const rateRatio = (rate === options.learningRate ? 1 : rate / options.learningRate) * scale;
     this.#entries.push({ parameter, settings, rateRatio, states, steps: 0 });
   }
 

@@ -47,7 +47,10 @@ export function weightOf(module: AnyModule): Parameter | undefined {
 /** Whether the layer's output went through an activation. */
 export function activates(module: AnyModule): boolean {
   if (!(module instanceof layers.NormalizationLayer)) return kindOf(module) === 'activation';
-  return module.activation !== 'none' || (module instanceof layers.FilterResponseNorm && module.tau !== undefined);
+  return (
+    module.activation !== 'none' ||
+    (module instanceof layers.FilterResponseNorm && (module.tau ?? module.unit) !== undefined)
+  );
 }
 
 /** The layer's tensor input: of a pair, the branch that is normalized. */

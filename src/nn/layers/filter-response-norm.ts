@@ -1,7 +1,7 @@
 import { EvenkeelError } from '../../errors';
 import type { Tensor } from '../../tensor';
 import { filterResponseNorm } from '../../tensor/operations/normalization';
-import { checkInteger, formatOptions } from '../check';
+import { checkInteger, checkRange, formatOptions } from '../check';
 import { constant, zeros } from '../init';
 import { Module } from '../module';
 import { Parameter } from '../parameter';
@@ -21,8 +21,15 @@ export interface FilterResponseNormOptions extends NormalizationLayerOptions {
    * small where the learning rate is large. Default `'absolute'`.
    */
   readonly epsilonForm?: 'absolute' | 'exponential';
+  /**
+   * What the learned part's learning rate is multiplied with. Its gradient can be thousands of times that of other parameters in the
+   * absolute form, and is small in the exponential one. Default 1e-3 for `'absolute'`, 1 for `'exponential'`.
+   */
+  readonly epsilonLearningRateScale?: number;
   /** Whether the layer applies its own {@link ThresholdedLinearUnit}, in the same pass. Excludes `activation`. Default `true`. */
   readonly threshold?: boolean;
+  /** Whether the threshold has a learned slope, too: `max(y, alpha y + tau)`; in a pass of its own. Default `false`. */
+  readonly affineThreshold?: boolean;
 }
 
 /**
@@ -33,8 +40,10 @@ export interface FilterResponseNormOptions extends NormalizationLayerOptions {
  * evaluation. At a tie of the maximum the gradient goes to the normalized value.
  */
 export class FilterResponseNorm extends NormalizationLayer {
-  /** Learned threshold `[channels]`, first 0, without weight decay; `undefined` without threshold. */
+  /** Learned threshold `[channels]`, first 0, without weight decay; `undefined` without threshold, or where `unit` has it. */
   readonly tau: Parameter | undefined;
+  /** The thresholded linear unit with a slope; `undefined` unless asked for. */
+  readonly unit: ThresholdedLinearUnit | undefined;
   /** Learned part of epsilon `[1]` (or its logarithm), without weight decay; `undefined` unless asked for. */
   readonly epsilonOffset: Parameter | undefined;
   /** How the learned part of epsilon becomes positive. */
@@ -49,15 +58,32 @@ export class FilterResponseNorm extends NormalizationLayer {
         `FilterResponseNorm: the threshold is its activation; give threshold: false to use '${this.activation}'`,
       );
     }
-    this.tau = threshold ? new Parameter(zeros([this.channels]), { decay: false }) : undefined;
+    const affine = options.affineThreshold ?? false;
+    if (affine && !threshold) {
+      throw new EvenkeelError(
+        'INVALID_ARGUMENT',
+        'FilterResponseNorm: affineThreshold is a kind of threshold, and threshold is false; leave one of them out',
+      );
+    }
+    this.unit = affine ? new ThresholdedLinearUnit({ channels: this.channels, affine: true }) : undefined;
+    this.tau = threshold && !affine ? new Parameter(zeros([this.channels]), { decay: false }) : undefined;
     this.epsilonForm = options.epsilonForm ?? 'absolute';
     const offset = this.epsilonForm === 'exponential' ? Math.log(1e-4) : 1e-4;
+    const learningRateScale = checkRange(
+      'FilterResponseNorm',
+      'epsilonLearningRateScale',
+      options.epsilonLearningRateScale ?? (this.epsilonForm === 'exponential' ? 1 : 1e-3),
+      Number.MIN_VALUE,
+      Number.MAX_VALUE,
+    );
     this.epsilonOffset =
-      (options.learnedEpsilon ?? false) ? new Parameter(constant(offset)([1]), { decay: false }) : undefined;
+      (options.learnedEpsilon ?? false)
+        ? new Parameter(constant(offset)([1]), { decay: false, learningRateScale })
+        : undefined;
   }
 
   override forward(input: Tensor): Tensor {
-    return filterResponseNorm(input, {
+    const output = filterResponseNorm(input, {
       gamma: this.gamma,
       beta: this.beta,
       tau: this.tau,
@@ -66,13 +92,14 @@ export class FilterResponseNorm extends NormalizationLayer {
       epsilonForm: this.epsilonForm,
       activation: this.activation,
     });
+    return this.unit === undefined ? output : this.unit.call(output);
   }
 
   override describe(): string {
     return formatOptions({
       channels: this.channels,
       learnedEpsilon: this.epsilonOffset === undefined ? undefined : true,
-      threshold: this.tau === undefined ? false : undefined,
+      threshold: this.tau === undefined && this.unit === undefined ? false : undefined,
       activation: this.activation === 'none' ? undefined : this.activation,
     });
   }
@@ -82,27 +109,32 @@ export class FilterResponseNorm extends NormalizationLayer {
 export interface ThresholdedLinearUnitOptions {
   /** Channels of the input. */
   readonly channels: number;
+  /** Whether there is a learned slope alpha: `max(x, alpha x + tau)`. Default `false`. */
+  readonly affine?: boolean;
 }
 
 /**
- * `max(x, tau)` with a learned threshold for each channel (Singh and Krishnan 2020, section 3.2). With `tau = 0`, its first
+ * `max(x, tau)`, or `max(x, alpha x + tau)`, with a learned threshold for each channel (Singh and Krishnan 2020, section 3.2). With `tau = 0`, its first
  * value, it is ReLU. At a tie the gradient goes to `x`.
  */
 export class ThresholdedLinearUnit extends Module {
   /** Learned threshold `[channels]`, without weight decay. */
   readonly tau: Parameter;
+  /** Learned slope `[channels]`, first 0, without weight decay; `undefined` unless asked for. */
+  readonly alpha: Parameter | undefined;
 
   constructor(options: ThresholdedLinearUnitOptions) {
     super();
     const channels = checkInteger('ThresholdedLinearUnit', 'channels', options.channels, 1);
     this.tau = new Parameter(zeros([channels]), { decay: false });
+    this.alpha = (options.affine ?? false) ? new Parameter(zeros([channels]), { decay: false }) : undefined;
   }
 
   override forward(input: Tensor): Tensor {
-    return input.maximum(this.tau);
+    return input.maximum(this.alpha === undefined ? this.tau : input.mul(this.alpha).add(this.tau));
   }
 
   override describe(): string {
-    return formatOptions({ channels: this.tau.size });
+    return formatOptions({ channels: this.tau.size, affine: this.alpha === undefined ? undefined : true });
   }
 }

@@ -10,7 +10,10 @@ import type { Normalization } from './normalization';
 
 /** Options of the method `frn`. */
 export interface FilterResponseNormalizationOptions
-  extends Pick<FilterResponseNormOptions, 'epsilon' | 'affine' | 'epsilonForm'> {
+  extends Pick<
+    FilterResponseNormOptions,
+    'epsilon' | 'affine' | 'epsilonForm' | 'epsilonLearningRateScale' | 'affineThreshold'
+  > {
   /**
    * Which layers add a learned part to epsilon: `'features'` (values without positions, as in the paper), or `'all'`, or `'none'`.
    * Default `'features'`.
@@ -35,10 +38,12 @@ export function frn(options: FilterResponseNormalizationOptions = {}): Normaliza
     'epsilon',
     'affine',
     'epsilonForm',
+    'epsilonLearningRateScale',
+    'affineThreshold',
     'learnedEpsilon',
     'thresholdBeforeSum',
   ]);
-  const { learnedEpsilon = 'features', thresholdBeforeSum = true, ...layerOptions } = options;
+  const { learnedEpsilon = 'features', thresholdBeforeSum = true, affineThreshold = false, ...layerOptions } = options;
   if (!['features', 'all', 'none'].includes(learnedEpsilon)) {
     throw new EvenkeelError(
       'INVALID_ARGUMENT',
@@ -61,11 +66,21 @@ export function frn(options: FilterResponseNormalizationOptions = {}): Normaliza
           (activation) => new FilterResponseNorm({ ...common, activation, threshold: false }),
         );
       }
-      if (site.sum) return { layer: new FilterResponseNorm({ ...common, threshold: thresholdBeforeSum }) };
-      return { layer: new FilterResponseNorm({ ...common, threshold: true }), appliesActivation: true };
+      if (site.sum) {
+        const threshold = thresholdBeforeSum;
+        return {
+          layer: new FilterResponseNorm({ ...common, threshold, affineThreshold: threshold && affineThreshold }),
+        };
+      }
+      return {
+        layer: new FilterResponseNorm({ ...common, threshold: true, affineThreshold }),
+        appliesActivation: true,
+      };
     },
     activation(site) {
-      return site.activation === 'relu' ? new ThresholdedLinearUnit({ channels: site.channels }) : undefined;
+      return site.activation === 'relu'
+        ? new ThresholdedLinearUnit({ channels: site.channels, affine: affineThreshold })
+        : undefined;
     },
   };
 }
