@@ -90,6 +90,8 @@ const choices: Readonly<Partial<Record<keyof BinaryNetworkOptions, readonly stri
   stem: ['imagenet', 'cifar'],
   weights: ['binary', 'float'],
   downsample: ['float', 'binary-weight'],
+  padding: ['zero', 'plus', 'minus'],
+  weightGradient: ['clip', 'scaleAndClip', 'identity'],
   latentInitialization: ['centred', 'reference'],
 };
 

@@ -1,5 +1,6 @@
 import { EvenkeelError } from '../errors';
 import { noGrad, scope, Tensor, zeros } from '../tensor';
+import { BinaryLayer } from './binary';
 import type { AnyModule, Module } from './module';
 
 /** One module in a {@link ModelSummary}. */
@@ -18,6 +19,15 @@ export interface SummaryRow {
   readonly parameters: number;
   /** Multiply-adds for one sample of the module and everything below it. */
   readonly multiplyAdds: number;
+  /** Those of the multiply-adds that are of signs by signs. */
+  readonly binaryMultiplyAdds: number;
+  /** Those of the parameters that are latent weights of binary layers, of which only the signs count. */
+  readonly binaryParameters: number;
+  /**
+   * Bits to store the module and everything below it for use: one for a binary weight, 32 for any other parameter, for a value of a buffer,
+   * and for the scale of each output of a binary layer, which takes in its gain.
+   */
+  readonly bits: number;
 }
 
 /** What {@link summary} found. */
@@ -30,6 +40,16 @@ export interface ModelSummary {
   readonly parameters: number;
   /** Multiply-adds of convolutions and linear layers for one sample. */
   readonly multiplyAdds: number;
+  /** Those of them that are of signs by signs. */
+  readonly binaryMultiplyAdds: number;
+  /** The share of binary multiply-adds, 0 to 1. */
+  readonly binaryShare: number;
+  /** Latent weights of binary layers. */
+  readonly binaryParameters: number;
+  /** The operations that the literature on binary networks counts: a 64th for a binary multiply-add, 1 for any other. */
+  readonly operations: number;
+  /** Bits to store the model for use; see {@link SummaryRow.bits}. */
+  readonly bits: number;
   /** The leaves as a text table, with totals. */
   toString(): string;
 }
@@ -53,32 +73,64 @@ export function summary(model: Module<Tensor, unknown>, inputShape: readonly num
   const modules = model.namedModules();
   const calls = observe(model, modules, inputShape);
   const counted = new Set<Tensor>();
-  const own = modules.map(([name, module]) => {
-    const mine = module.namedParameters().filter(([path, parameter]) => !path.includes('.') && !counted.has(parameter));
-    for (const [, parameter] of mine) counted.add(parameter);
-    return { name, parameters: mine.reduce((sum, [, parameter]) => sum + parameter.size, 0) };
-  });
+  const own = modules.map(([name, module]) => ({ name, ...ownSizes(module, counted), ...calls.get(name) }));
   const rows = modules.map(([name, module]): SummaryRow => {
-    const within = (other: string) => name === '' || other === name || other.startsWith(`${name}.`);
-    const members = own.filter((part) => within(part.name));
+    const members = own.filter((part) => name === '' || part.name === name || part.name.startsWith(`${name}.`));
+    const total = (key: 'parameters' | 'multiplyAdds' | 'binaryMultiplyAdds' | 'binaryParameters' | 'bits') =>
+      members.reduce((sum, part) => sum + (part[key] ?? 0), 0);
     return {
       name,
       type: module.constructor.name,
       depth: name === '' ? 0 : name.split('.').length,
       leaf: module.children().length === 0,
       outputShape: calls.get(name)?.outputShape,
-      parameters: members.reduce((sum, part) => sum + part.parameters, 0),
-      multiplyAdds: members.reduce((sum, part) => sum + (calls.get(part.name)?.multiplyAdds ?? 0), 0),
+      parameters: total('parameters'),
+      multiplyAdds: total('multiplyAdds'),
+      binaryMultiplyAdds: total('binaryMultiplyAdds'),
+      binaryParameters: total('binaryParameters'),
+      bits: total('bits'),
     };
   });
-  const parameters = rows[0]?.parameters ?? 0;
-  const multiplyAdds = rows[0]?.multiplyAdds ?? 0;
-  return { inputShape: [...inputShape], rows, parameters, multiplyAdds, toString: () => drawTable(rows) };
+  const { parameters, multiplyAdds, binaryMultiplyAdds, binaryParameters, bits } = rows[0]!;
+  return {
+    inputShape: [...inputShape],
+    rows,
+    parameters,
+    multiplyAdds,
+    binaryMultiplyAdds,
+    binaryShare: multiplyAdds === 0 ? 0 : binaryMultiplyAdds / multiplyAdds,
+    binaryParameters,
+    operations: multiplyAdds - binaryMultiplyAdds + binaryMultiplyAdds / 64,
+    bits,
+    toString: () => drawTable(rows),
+  };
+}
+
+/** The sizes of a module without its children; what is in `counted` belongs to another. */
+function ownSizes(module: AnyModule, counted: Set<Tensor>) {
+  const [parameters, buffers] = [module.namedParameters(), module.namedBuffers()].map((named) =>
+    named.flatMap(([path, tensor]) => {
+      if (path.includes('.') || counted.has(tensor)) return [];
+      counted.add(tensor);
+      return [tensor.size];
+    }),
+  );
+  const sum = (sizes: readonly number[] = []) => sizes.reduce((total, size) => total + size, 0);
+  const all = sum(parameters) + sum(buffers);
+  const binary = module instanceof BinaryLayer && module.binaryWeights ? module : undefined;
+  const binaryParameters = binary?.weight.size ?? 0;
+  const scales = binary !== undefined && binary.gain === undefined ? (binary.weight.shape.at(-1) ?? 0) : 0;
+  return {
+    parameters: sum(parameters),
+    binaryParameters,
+    bits: binaryParameters + 32 * (all - binaryParameters + scales),
+  };
 }
 
 interface Call {
   readonly outputShape: readonly number[] | undefined;
   readonly multiplyAdds: number;
+  readonly binaryMultiplyAdds: number;
 }
 
 /** Runs the model once and records the calls of its modules by name. */
@@ -91,9 +143,12 @@ function observe(
   const modes = modules.map(([, module]) => module.training);
   const removers = modules.map(([name, module]) =>
     module.onCall((_, input, output) => {
+      const before = calls.get(name);
+      const binary = module instanceof BinaryLayer ? module.binaryMultiplyAdds(input as Tensor, output as Tensor) : 0;
       calls.set(name, {
         outputShape: output instanceof Tensor ? output.shape.slice(1) : undefined,
-        multiplyAdds: (calls.get(name)?.multiplyAdds ?? 0) + module.multiplyAdds(input, output),
+        multiplyAdds: (before?.multiplyAdds ?? 0) + module.multiplyAdds(input, output),
+        binaryMultiplyAdds: (before?.binaryMultiplyAdds ?? 0) + binary,
       });
     }),
   );
@@ -111,20 +166,27 @@ function observe(
   return calls;
 }
 
+/** Lines for people: the leaves and the total; networks with binary layers have three columns more and a line about them. */
 function drawTable(rows: readonly SummaryRow[]): string {
   const count = (value: number) => value.toLocaleString('en-US');
-  const own = rows.filter((row) => row.leaf);
-  const total = rows[0];
+  const total = rows[0]!;
+  const binary = total.binaryParameters > 0;
+  const numbers = (row: SummaryRow) => [
+    count(row.parameters),
+    count(row.multiplyAdds),
+    ...(binary ? [count(row.binaryMultiplyAdds), count(row.binaryParameters), count(row.bits)] : []),
+  ];
   const table = [
-    ['name', 'type', 'output', 'parameters', 'multiply-adds'],
-    ...own.map((row) => [
-      row.name,
-      row.type,
-      row.outputShape === undefined ? '' : `[${row.outputShape.join(', ')}]`,
-      count(row.parameters),
-      count(row.multiplyAdds),
-    ]),
-    ['total', total?.type ?? '', '', count(total?.parameters ?? 0), count(total?.multiplyAdds ?? 0)],
+    ['name', 'type', 'output', 'parameters', 'multiply-adds', ...(binary ? ['binary', '1-bit weights', 'bits'] : [])],
+    ...rows
+      .filter((row) => row.leaf)
+      .map((row) => [
+        row.name,
+        row.type,
+        row.outputShape === undefined ? '' : `[${row.outputShape.join(', ')}]`,
+        ...numbers(row),
+      ]),
+    ['total', total.type, '', ...numbers(total)],
   ];
   const widths = table[0]?.map((_, column) => Math.max(...table.map((cells) => cells[column]?.length ?? 0))) ?? [];
   const lines = table.map((cells) =>
@@ -134,5 +196,19 @@ function drawTable(rows: readonly SummaryRow[]): string {
       .trimEnd(),
   );
   const rule = '-'.repeat(widths.reduce((sum, width) => sum + width + 2, -2));
-  return [lines[0], rule, ...lines.slice(1, -1), rule, lines.at(-1)].join('\n');
+  const share = describeBinary(total);
+  return [lines[0], rule, ...lines.slice(1, -1), rule, lines.at(-1), ...(share === undefined ? [] : [share])].join(
+    '\n',
+  );
+}
+
+/** How much of a network is binary, in a line; `undefined` if nothing is. */
+export function describeBinary(
+  total: Pick<SummaryRow, 'multiplyAdds' | 'binaryMultiplyAdds' | 'parameters' | 'binaryParameters' | 'bits'>,
+): string | undefined {
+  if (total.binaryParameters === 0) return undefined;
+  const share = ((100 * total.binaryMultiplyAdds) / Math.max(1, total.multiplyAdds)).toFixed(1);
+  const size = (total.bits / 8e6).toFixed(2);
+  const float = ((32 * total.parameters) / 8e6).toFixed(2);
+  return `${share} % of the multiply-adds are binary; stored for use ${size} MB, in float32 ${float} MB`;
 }
