@@ -6,11 +6,13 @@ import { doctorCommand } from './doctor-command';
 import { evaluateCommand } from './evaluate-command';
 import { inspectCommand } from './inspect-command';
 import { predictCommand } from './predict-command';
+import { trainBinaryCommand } from './train-binary-command';
 import { trainCommand } from './train-command';
 import { version } from './version';
 
 const COMMANDS: readonly Command[] = [
   trainCommand,
+  trainBinaryCommand,
   evaluateCommand,
   predictCommand,
   inspectCommand,

@@ -17,15 +17,19 @@ export const DATA_SHAPES: Readonly<Record<DataName, { shape: readonly [number, n
 };
 
 export const OPTIMIZER_NAMES = ['sgd', 'adam', 'adamw', 'rmsprop'] as const;
-export const SCHEDULE_NAMES = ['constant', 'cosine', 'step', 'one-cycle', 'linear'] as const;
+export const SCHEDULE_NAMES = ['constant', 'cosine', 'step', 'one-cycle', 'linear', 'linear-epoch'] as const;
+
+/** Options that are given as KEY=VALUE. */
+export type OptionPairs = Readonly<Record<string, number | boolean | string>>;
 
 /** Everything that decides what a run computes. It is saved with every checkpoint, which can so be rebuilt. */
 export interface RunConfig {
   readonly data: DataName;
   readonly model: string;
   readonly width?: number;
+  readonly modelOptions?: OptionPairs;
   readonly norm: string;
-  readonly normOptions?: Readonly<Record<string, number | boolean | string>>;
+  readonly normOptions?: OptionPairs;
   readonly batchSize: number;
   readonly evaluationBatchSize: number;
   readonly epochs: number;
@@ -41,6 +45,10 @@ export interface RunConfig {
   readonly augment: boolean;
   readonly seed: number;
   readonly trainLimit?: number;
+  /** Run directory or checkpoint of the network to learn from, in place of the labels. */
+  readonly teacher?: string;
+  /** Checkpoint whose weights training starts from. */
+  readonly initialWeights?: string;
 }
 
 /** What a run of each data set is like when nothing else is asked for. */
@@ -97,6 +105,11 @@ export const CONFIG_OPTIONS = {
     help: 'Network: mlp, lenet, resnet-tiny, resnet20, resnet56, resnet20v2, … Default: one that suits the data.',
   },
   width: { kind: 'integer', least: 1, help: 'Channels of the first stage of a residual network.' },
+  'model-option': {
+    kind: 'list',
+    placeholder: 'KEY=VALUE',
+    help: 'An option that only this network has, such as weights=float of binary ones; may be repeated.',
+  },
   norm: {
     kind: 'text',
     placeholder: 'NAME',
@@ -142,6 +155,16 @@ export const CONFIG_OPTIONS = {
   'no-augment': { kind: 'flag', help: 'The images as they are.' },
   seed: { kind: 'integer', least: 0, help: 'Seed of weights, shuffling, augmentation and dropout. Default 1.' },
   'train-limit': { kind: 'integer', least: 1, help: 'Use only the first N training images.' },
+  teacher: {
+    kind: 'text',
+    placeholder: 'RUN',
+    help: 'Learn from the outputs of this trained network (run directory or checkpoint) and not from labels.',
+  },
+  from: {
+    kind: 'text',
+    placeholder: 'CHECKPOINT',
+    help: 'Start from the weights of this checkpoint; every name must have its partner.',
+  },
 } as const satisfies OptionTable;
 
 /** The configuration that the options ask for, completed with the defaults of the data and the optimizer. */
@@ -154,7 +177,11 @@ export function configFromOptions(values: OptionValues<typeof CONFIG_OPTIONS>): 
   const { width, ...forData } = DATA_DEFAULTS[data];
   const defaultWidth = (values.model ?? forData.model) === forData.model ? width : undefined;
   const forOptimizer = OPTIMIZER_DEFAULTS[optimizer];
-  const normOptions = parseNormOptions(values['norm-option'] ?? []);
+  const normOptions = parsePairs('--norm-option', values['norm-option'] ?? []);
+  const modelOptions = parsePairs('--model-option', values['model-option'] ?? []);
+  if (values.teacher !== undefined && (values['label-smoothing'] ?? 0) > 0) {
+    throw new UsageError('--label-smoothing has no labels to smooth with --teacher.');
+  }
   const augment = values.augment ?? (values['no-augment'] ? false : undefined);
   return {
     data,
@@ -165,6 +192,7 @@ export function configFromOptions(values: OptionValues<typeof CONFIG_OPTIONS>): 
     ...given({
       model: values.model,
       width: values.width ?? defaultWidth,
+      modelOptions,
       norm: values.norm,
       normOptions,
       batchSize: values['batch-size'],
@@ -175,12 +203,14 @@ export function configFromOptions(values: OptionValues<typeof CONFIG_OPTIONS>): 
       weightDecay: values['weight-decay'],
       schedule: values.schedule as RunConfig['schedule'] | undefined,
       warmupEpochs: values.warmup,
-      labelSmoothing: values['label-smoothing'],
+      labelSmoothing: values.teacher === undefined ? values['label-smoothing'] : 0,
       clipNorm: values['clip-norm'],
       accumulate: values.accumulate,
       augment,
       seed: values.seed,
       trainLimit: values['train-limit'],
+      teacher: values.teacher,
+      initialWeights: values.from,
     }),
   };
 }
@@ -192,7 +222,7 @@ function given<Values extends object>(values: Values): { [Key in keyof Values]?:
   };
 }
 
-function parseNormOptions(items: readonly string[]): RunConfig['normOptions'] {
+function parsePairs(option: string, items: readonly string[]): OptionPairs | undefined {
   if (items.length === 0) {
     return undefined;
   }
@@ -201,7 +231,7 @@ function parseNormOptions(items: readonly string[]): RunConfig['normOptions'] {
       const [key = '', ...rest] = item.split('=');
       const text = rest.join('=');
       if (key === '' || text === '') {
-        throw new UsageError(`--norm-option wants KEY=VALUE, and ${JSON.stringify(item)} was given.`);
+        throw new UsageError(`${option} wants KEY=VALUE, and ${JSON.stringify(item)} was given.`);
       }
       const value =
         text === 'true' ? true : text === 'false' ? false : Number.isNaN(Number(text)) ? text : Number(text);

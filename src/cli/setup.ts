@@ -1,8 +1,10 @@
 import * as data from '../data';
+import { EvenkeelError } from '../errors';
 import * as models from '../models';
+import { DistillationLoss } from '../nn/distillation';
 import { CrossEntropyLoss, type Loss } from '../nn/losses';
 import { type Normalization, type NormalizationName, normalizations } from '../nn/normalization';
-import { summary } from '../nn/summary';
+import { describeBinary, type SummaryRow, summary } from '../nn/summary';
 import * as optim from '../optim';
 import { readSafetensorsHeader } from '../serialization/safetensors';
 import { manualSeed, type Tensor, tensor } from '../tensor';
@@ -13,6 +15,7 @@ import type { LayerTable } from '../training/report/report';
 import { Trainer } from '../training/trainer';
 import type { Network, TrainingOptimizer } from '../training/types';
 import { suggestion, UsageError } from './arguments';
+import { resolveCheckpoint } from './checkpoint-path';
 import { configFromCheckpoint, DATA_SHAPES, type DataName, type RunConfig } from './run-config';
 
 /** The data of a run, and what else is known about it. */
@@ -77,15 +80,15 @@ export function testLoaderOf(config: RunConfig, { test }: OpenedData): data.Data
   return new data.DataLoader(test, { batchSize: config.evaluationBatchSize });
 }
 
-/** Model, trainer and loaders of a configuration. */
-export function buildRun(config: RunConfig, opened: OpenedData) {
+/** Model, trainer and loaders of a configuration; `teacher` is what the model learns from, in place of the labels. */
+export function buildRun(config: RunConfig, opened: OpenedData, teacher?: Network) {
   const model = buildModel(config, opened.imageShape, opened.classes);
   const trainLoader = trainLoaderOf(config, opened);
   const { seed, accumulate, clipNorm } = config;
   const trainer = new Trainer({
     model,
     optimizer: buildOptimizer(config, model),
-    loss: buildLoss(config),
+    loss: teacher === undefined ? buildLoss(config) : new DistillationLoss({ model, teacher }),
     schedule: buildSchedule(config, Math.ceil(trainLoader.length / accumulate)),
     gradientAccumulation: accumulate,
     seed,
@@ -106,6 +109,32 @@ export async function loadModel(path: string): Promise<{ model: Network; config:
   const model = buildModel(config, shape, classes);
   await load(path, { model });
   return { model, config };
+}
+
+/**
+ * The trained network that a configuration's `teacher` means.
+ *
+ * @throws UsageError if it was trained on other data; EvenkeelError as {@link loadModel}
+ */
+export async function loadTeacher({ teacher, data }: RunConfig): Promise<Network | undefined> {
+  if (teacher === undefined) return undefined;
+  const { model, config } = await loadModel(await resolveCheckpoint(teacher));
+  if (config.data === data) return model;
+  throw new UsageError(`--teacher ${teacher} was trained on ${config.data}, and this run is on ${data}.`);
+}
+
+/**
+ * Puts the weights of a checkpoint into a model.
+ *
+ * @throws EvenkeelError that lists every name without a partner and every shape that does not fit
+ */
+export async function loadInitialWeights(path: string, model: Network): Promise<void> {
+  try {
+    await load(await resolveCheckpoint(path), { model });
+  } catch (error) {
+    if (!(error instanceof EvenkeelError)) throw error;
+    throw new EvenkeelError(error.code, `cannot start from ${path}: ${error.message}`, { cause: error });
+  }
 }
 
 /** A batch of one image, normalized as in training. */
@@ -139,24 +168,31 @@ export function pictureOf(dataset: data.Dataset, index: number): PixelImage | un
 
 /** The model's layers as text for the terminal and as a table for the report. */
 export function summarize(model: Network, { imageShape }: OpenedData): { text: string; table: LayerTable } {
-  const { rows, parameters, multiplyAdds } = summary(model, imageShape);
-  const heading = ['layer', 'kind', 'output', 'parameters', 'multiply-adds'];
-  const lines = rows
+  const found = summary(model, imageShape);
+  const binary = found.binaryParameters > 0;
+  const heading = ['layer', 'kind', 'output', 'parameters', 'multiply-adds', ...(binary ? ['binary', 'kbit'] : [])];
+  const numbers = (row: Pick<SummaryRow, 'parameters' | 'multiplyAdds' | 'binaryMultiplyAdds' | 'bits'>) => [
+    formatInteger(row.parameters),
+    formatScaled(row.multiplyAdds),
+    ...(binary ? [formatScaled(row.binaryMultiplyAdds), formatInteger(Math.round(row.bits / 1000))] : []),
+  ];
+  const lines = found.rows
     .filter(({ leaf }) => leaf)
     .map(({ name, type, outputShape, ...row }) => [
       name,
       type,
       outputShape === undefined ? '' : `[${outputShape.join(', ')}]`,
-      formatInteger(row.parameters),
-      formatScaled(row.multiplyAdds),
+      ...numbers(row),
     ]);
-  const total = ['total', '', '', formatInteger(parameters), formatScaled(multiplyAdds)];
-  return { text: formatTable([heading, ...lines], total), table: { heading, rows: lines, total } };
+  const total = ['total', '', '', ...numbers(found)];
+  const share = describeBinary(found);
+  const text = `${formatTable([heading, ...lines], total)}${share === undefined ? '' : `\n${share}`}`;
+  return { text, table: { heading, rows: lines, total } };
 }
 
 /** The model that a configuration asks for, with weights drawn from its seed. */
 export function buildModel(config: RunConfig, imageShape: readonly number[], classes: number): Network {
-  const { model: name, width } = config;
+  const { model: name, width, modelOptions } = config;
   try {
     models.find(name);
   } catch (error) {
@@ -169,6 +205,7 @@ export function buildModel(config: RunConfig, imageShape: readonly number[], cla
     classes,
     norm: buildNormalization(config),
     ...(width === undefined ? {} : { width }),
+    ...(modelOptions === undefined ? {} : { modelOptions }),
   });
 }
 
@@ -215,6 +252,7 @@ export function buildSchedule(config: RunConfig, stepsPerEpoch: number): optim.S
     switch (schedule) {
       case 'constant':
       case 'one-cycle':
+      case 'linear-epoch':
         return schedules.constant({ learningRate });
       case 'cosine':
         return schedules.cosine({ learningRate, steps });
@@ -225,6 +263,9 @@ export function buildSchedule(config: RunConfig, stepsPerEpoch: number): optim.S
         return schedules.step({ learningRate, at: [Math.ceil(steps / 2), Math.ceil((3 * steps) / 4)] });
     }
   };
+  if (schedule === 'linear-epoch') {
+    return schedules.linearByEpoch({ learningRate, epochs, stepsPerEpoch });
+  }
   if (schedule === 'one-cycle') {
     return schedules.oneCycle({ learningRate, steps: total });
   }

@@ -12,6 +12,7 @@ export {
   type PowerShares,
   type SampleDependence,
 } from './diagnose';
+export { DistillationLoss, type DistillationLossOptions } from './distillation';
 export * as init from './init';
 export {
   constant,

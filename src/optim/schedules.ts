@@ -108,6 +108,29 @@ export function linearToZero(options: DecayOptions): Schedule {
   return (now) => learningRate * (1 - progress(now, steps));
 }
 
+/** Options of {@link linearByEpoch}. */
+export interface LinearByEpochOptions {
+  /** The learning rate that it falls from. */
+  readonly learningRate: number;
+  /** Epochs of the run. */
+  readonly epochs: number;
+  /** Steps of an epoch. */
+  readonly stepsPerEpoch: number;
+}
+
+/**
+ * Falls linearly once an epoch, as the code of ReActNet and of "BNN − BN = ?" does: `learningRate * (1 - (e + 1) / epochs)` in epoch e
+ * from 0, so that the whole last epoch has a learning rate of 0 and settles running statistics only. {@link linearToZero} is what it
+ * stands for.
+ */
+export function linearByEpoch(options: LinearByEpochOptions): Schedule {
+  const { learningRate, epochs, stepsPerEpoch } = options;
+  checkRate('linearByEpoch', learningRate);
+  checkSteps('linearByEpoch', epochs);
+  checkSteps('linearByEpoch', stepsPerEpoch);
+  return (now) => learningRate * (1 - progress(Math.floor(now / stepsPerEpoch) + 1, epochs));
+}
+
 /** Options of {@link oneCycle}. */
 export interface OneCycleOptions {
   /** The peak. */

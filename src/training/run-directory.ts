@@ -1,4 +1,4 @@
-import { appendFile, mkdir, readFile, stat } from 'node:fs/promises';
+import { appendFile, mkdir, readFile, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ioError, replaceFile, systemErrorCode } from '../serialization/replace-file';
 
@@ -79,10 +79,11 @@ export class RunDirectory {
     this.last = join(path, 'last.safetensors');
   }
 
-  /** Makes the folder, and empties the logs of a run that begins anew. */
+  /** Makes the folder, empties the logs of a run that begins anew, and removes its checkpoints, which nothing may go on from. */
   async begin(config: Readonly<Record<string, unknown>>): Promise<void> {
     try {
       await mkdir(this.path, { recursive: true });
+      for (const checkpoint of [this.last, this.best]) await rm(checkpoint, { force: true });
     } catch (cause) {
       throw ioError('making the run directory', this.path, cause);
     }
