@@ -1,13 +1,17 @@
 import { getThreads } from '../src';
+import { median } from './measure';
+import { TensorFlowPeer } from './peers/tensorflow';
 import { TorchPeer, type TorchRequest } from './peers/torch';
 
-/** One piece of work that both sides do. */
+/** One piece of work that every side does. */
 export interface Case {
   readonly name: string;
   /** Does it once on our side and waits for it. */
   readonly ours: () => Promise<void>;
   /** The same for PyTorch, without `layout`. */
   readonly torch: TorchRequest;
+  /** Whether `torch.compile` and TensorFlow.js can be asked too: whole networks only. */
+  readonly network?: boolean;
   /** Images, for images/s; or floating-point operations, for GFLOP/s; or bytes, for GB/s. */
   readonly amount: number;
   readonly unit: 'images/s' | 'GFLOP/s' | 'GB/s';
@@ -15,96 +19,191 @@ export interface Case {
   readonly dispose?: () => void;
 }
 
+/** How a competitor did: its best variant. */
+export interface Score {
+  readonly competitor: string;
+  readonly speed: number;
+  /** How many times faster ours is: median over the rounds, and the lowest and highest round. */
+  readonly ratio: readonly [median: number, lowest: number, highest: number];
+}
+
 /** What was measured: medians, and the ratio round by round. */
 export interface Comparison {
   readonly name: string;
-  readonly unit: string;
+  readonly unit: Case['unit'];
   readonly ours: number;
-  /** PyTorch's better layout. */
-  readonly torch?: number;
-  readonly layout?: string;
-  /** How many times faster ours is: median over the rounds, and the lowest and highest round. */
-  readonly ratio?: readonly [median: number, lowest: number, highest: number];
+  readonly peers: readonly Score[];
 }
 
 export interface CompareOptions {
   /** Whether PyTorch is timed too. */
   readonly peers: boolean;
+  /** Whether `torch.compile` is timed too, for whole networks. */
+  readonly compile?: boolean;
+  /** Whether TensorFlow.js is timed too, for whole networks. */
+  readonly tensorflow?: boolean;
   /** Rounds of A B A B. @defaultValue 7 */
   readonly rounds?: number;
   /** Seconds of work for one side in one round. @defaultValue 0.3 */
   readonly seconds?: number;
   /** Only cases whose name contains this. */
   readonly only?: string;
-  /** `torch.compile` instead of eager mode. */
-  readonly compile?: boolean;
 }
 
-function median(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  return sorted[sorted.length >> 1] ?? Number.NaN;
+/** Seconds of each of `steps` calls. */
+type Timer = (steps: number) => Promise<number[]>;
+
+/** Somebody to compare with. Its better variant counts: PyTorch has two memory layouts. */
+interface Competitor {
+  readonly name: string;
+  readonly variants: readonly { readonly label: string; readonly time: Timer }[];
 }
 
-async function timeOurs(work: () => Promise<void>, steps: number): Promise<number> {
-  const times: number[] = [];
-  for (let step = 0; step < steps; step++) {
-    const start = performance.now();
-    await work();
-    times.push((performance.now() - start) / 1e3);
+/** The processes of the other side, started when first needed. */
+class Peers {
+  readonly #options: CompareOptions;
+  #torch: TorchPeer | undefined;
+  #tensorflow: TensorFlowPeer | undefined;
+
+  constructor(options: CompareOptions) {
+    this.#options = options;
   }
-  return median(times);
+
+  competitors({ torch: request, network = false }: Case): Competitor[] {
+    const { peers, compile = false, tensorflow = false } = this.#options;
+    const torch = (name: string, compiled: boolean): Competitor => ({
+      name,
+      variants: (['NCHW', 'NHWC'] as const).map((layout) => ({
+        label: layout,
+        time: (steps) => {
+          this.#torch ??= new TorchPeer(getThreads());
+          return this.#torch.time({ ...request, layout, ...(compiled ? { compile: true } : {}) }, steps);
+        },
+      })),
+    });
+    const found: Competitor[] = [];
+    if (peers) found.push(torch('PyTorch', false));
+    if (compile && network) found.push(torch('torch.compile', true));
+    // A step takes it many seconds.
+    if (tensorflow && request.work === 'resnet20' && request['norm'] === 'batch' && request['batch'] === 2) {
+      const time: Timer = (steps) => {
+        this.#tensorflow ??= new TensorFlowPeer();
+        return this.#tensorflow.time(request, steps);
+      };
+      found.push({ name: 'TensorFlow.js', variants: [{ label: 'cpu', time }] });
+    }
+    return found;
+  }
+
+  close(): void {
+    this.#torch?.close();
+    this.#tensorflow?.close();
+  }
 }
 
-/** Times every case on both sides in turn, and prints a row for each. */
-export async function compare(cases: readonly Case[], options: CompareOptions): Promise<Comparison[]> {
+function timeOurs(work: () => Promise<void>): Timer {
+  return async (steps) => {
+    const times: number[] = [];
+    for (let step = 0; step < steps; step++) {
+      const start = performance.now();
+      await work();
+      times.push((performance.now() - start) / 1e3);
+    }
+    return times;
+  };
+}
+
+/** How many steps fill a round, from two steps that were timed. */
+function stepsFor(seconds: number, times: readonly number[]): number {
+  return Math.max(1, Math.min(200, Math.round(seconds / median(times))));
+}
+
+/** Times one case on all sides in turn. */
+async function compareOne(one: Case, competitors: readonly Competitor[], options: CompareOptions): Promise<Comparison> {
   const { rounds = 7, seconds = 0.3 } = options;
-  const torch = options.peers ? new TorchPeer(getThreads()) : undefined;
+  const time = timeOurs(one.ours);
+  await time(3);
+  const steps = stepsFor(seconds, await time(2));
+  const variants = competitors.flatMap((competitor) =>
+    competitor.variants.map(({ label, time }) => ({ competitor, label, time, steps: 1, times: [] as number[] })),
+  );
+  for (const variant of variants) variant.steps = stepsFor(seconds, await variant.time(2));
+  const ours: number[] = [];
+  for (let round = 0; round < rounds; round++) {
+    ours.push(median(await time(steps)));
+    for (const variant of variants) variant.times.push(median(await variant.time(variant.steps)));
+  }
+  const scale = one.unit === 'images/s' ? 1 : 1e-9;
+  const peers = competitors.map((competitor): Score => {
+    const [best] = variants
+      .filter((variant) => variant.competitor === competitor)
+      .sort((a, b) => median(a.times) - median(b.times));
+    const { label, times } = best!;
+    const ratios = times.map((seconds, round) => seconds / ours[round]!).sort((a, b) => a - b);
+    return {
+      competitor: `${competitor.name} ${label}`,
+      speed: (one.amount * scale) / median(times),
+      ratio: [median(ratios), ratios[0]!, ratios.at(-1)!],
+    };
+  });
+  return { name: one.name, unit: one.unit, ours: (one.amount * scale) / median(ours), peers };
+}
+
+/** Times every case on all sides in turn, and prints a row for each. Cases from a generator hold memory only while they run. */
+export async function compare(cases: Iterable<Case>, options: CompareOptions): Promise<Comparison[]> {
+  const peers = new Peers(options);
   const results: Comparison[] = [];
   try {
-    for (const one of cases.filter(({ name }) => name.includes(options.only ?? ''))) {
-      for (let warm = 0; warm < 3; warm++) await one.ours();
-      const steps = Math.max(1, Math.min(200, Math.round(seconds / (await timeOurs(one.ours, 2)))));
-      const request = { ...one.torch, ...(options.compile === true ? { compile: true } : {}) };
-      const layouts = ['NCHW', 'NHWC'] as const;
-      const torchSteps = new Map<string, number>();
-      for (const layout of layouts) {
-        const first = await torch?.time({ ...request, layout }, 2);
-        torchSteps.set(layout, Math.max(1, Math.min(200, Math.round(seconds / median(first ?? [seconds])))));
+    for (const one of cases) {
+      if (one.name.includes(options.only ?? '')) {
+        const result = await compareOne(one, peers.competitors(one), options);
+        results.push(result);
+        console.error(formatRow(result));
       }
-      const scale = one.unit === 'images/s' ? 1 : 1e-9;
-      const ours: number[] = [];
-      const theirs = new Map<string, number[]>(layouts.map((layout) => [layout, []]));
-      for (let round = 0; round < rounds; round++) {
-        ours.push(await timeOurs(one.ours, steps));
-        if (torch === undefined) continue;
-        for (const layout of layouts) {
-          theirs.get(layout)?.push(median(await torch.time({ ...request, layout }, torchSteps.get(layout) ?? 1)));
-        }
-      }
-      let result: Comparison = { name: one.name, unit: one.unit, ours: (one.amount * scale) / median(ours) };
-      if (torch !== undefined) {
-        const [layout, times] = [...theirs].sort(([, a], [, b]) => median(a) - median(b))[0]!;
-        const ratios = times.map((time, round) => time / (ours[round] ?? Number.NaN)).sort((a, b) => a - b);
-        result = {
-          ...result,
-          torch: (one.amount * scale) / median(times),
-          layout,
-          ratio: [median(ratios), ratios[0] ?? Number.NaN, ratios[ratios.length - 1] ?? Number.NaN],
-        };
-      }
-      results.push(result);
-      console.error(formatRow(result));
       one.dispose?.();
     }
   } finally {
-    torch?.close();
+    peers.close();
   }
   return results;
 }
 
-function formatRow({ name, unit, ours, torch, layout, ratio }: Comparison): string {
-  const own = `${name.padEnd(44)} ${ours.toFixed(ours < 100 ? 1 : 0).padStart(8)} ${unit}`;
-  if (torch === undefined || ratio === undefined) return own;
-  const spread = `${ratio[1].toFixed(2)}–${ratio[2].toFixed(2)}`;
-  return `${own}   PyTorch ${layout} ${torch.toFixed(torch < 100 ? 1 : 0).padStart(7)}   ratio ${ratio[0].toFixed(2)} (${spread})`;
+/** A speed with about three digits. */
+export function formatSpeed(speed: number): string {
+  return speed < 100 ? speed.toFixed(1) : Math.round(speed).toLocaleString('en-US');
+}
+
+export function formatRatio([middle, lowest, highest]: Score['ratio']): string {
+  return `${middle.toFixed(2)} (${lowest.toFixed(2)}–${highest.toFixed(2)})`;
+}
+
+function formatRow({ name, unit, ours, peers }: Comparison): string {
+  const scores = peers.map(
+    ({ competitor, speed, ratio }) =>
+      `   ${competitor} ${formatSpeed(speed).padStart(6)}   ratio ${formatRatio(ratio)}`,
+  );
+  return `${name.padEnd(50)} ${formatSpeed(ours).padStart(8)} ${unit}${scores.join('')}`;
+}
+
+/** The rows as a Markdown table, for the documents. */
+export function markdownTable(rows: readonly Comparison[]): string {
+  const competitors = [
+    ...new Set(rows.flatMap(({ peers }) => peers.map(({ competitor }) => competitor.split(' ')[0]!))),
+  ];
+  const header = ['work', 'Evenkeel', ...competitors.flatMap((name) => [name, 'ratio'])];
+  const lines = rows.map(({ name, unit, ours, peers }) => [
+    name,
+    `${formatSpeed(ours)} ${unit}`,
+    ...competitors.flatMap((wanted) => {
+      const score = peers.find(({ competitor }) => competitor.startsWith(`${wanted} `));
+      if (score === undefined) return ['', ''];
+      const label = score.competitor.slice(wanted.length + 1);
+      return [
+        `${formatSpeed(score.speed)} (${label})`,
+        `**${score.ratio[0].toFixed(2)}** (${score.ratio[1].toFixed(2)}–${score.ratio[2].toFixed(2)})`,
+      ];
+    }),
+  ]);
+  const rule = header.map((_, column) => (column === 0 ? '---' : '---:'));
+  return [header, rule, ...lines].map((cells) => `| ${cells.join(' | ')} |`).join('\n');
 }

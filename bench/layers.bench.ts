@@ -1,59 +1,7 @@
 /** Single layers, forward and backward. */
 import { nn, randn, scope, synchronize } from '../src';
 import { type Case, type CompareOptions, type Comparison, compare } from './compare';
-
-interface ConvolutionShape {
-  readonly batch: number;
-  readonly size: number;
-  readonly inChannels: number;
-  readonly outChannels: number;
-  readonly kernel?: number;
-  readonly stride?: number;
-  readonly groups?: number;
-  /** Whether the gradient of the input is wanted; a first layer's is not. */
-  readonly inputGradient?: boolean;
-}
-
-function convolution(shape: ConvolutionShape): Case {
-  const { batch, size, inChannels, outChannels, kernel = 3, stride = 1, groups = 1, inputGradient = true } = shape;
-  const padding = kernel >> 1;
-  const layer = new nn.Conv2d({ inChannels, outChannels, kernelSize: kernel, stride, padding, groups, bias: false });
-  const input = randn([batch, size, size, inChannels]);
-  input.requiresGrad = inputGradient;
-  const outSize = Math.floor((size + 2 * padding - kernel) / stride) + 1;
-  const gradient = randn([batch, outSize, outSize, outChannels]);
-  const multiplyAdds = (batch * outSize ** 2 * outChannels * inChannels * kernel ** 2) / groups;
-  const details = [stride > 1 ? ` stride ${stride}` : '', groups > 1 ? ` groups ${groups}` : ''].join('');
-  return {
-    name: `conv ${kernel}×${kernel} ${inChannels}→${outChannels} @${size}² N${batch}${details}`,
-    unit: 'GFLOP/s',
-    amount: 2 * multiplyAdds * (inputGradient ? 3 : 2),
-    torch: {
-      work: 'convolution',
-      batch,
-      height: size,
-      width: size,
-      inChannels,
-      outChannels,
-      kernel,
-      stride,
-      groups,
-      inputGradient,
-    },
-    ours: async () => {
-      scope(() => {
-        layer.zeroGrad();
-        input.grad?.dispose();
-        input.grad = undefined;
-        layer.call(input).backward(gradient);
-      });
-      await synchronize();
-    },
-    dispose: () => {
-      for (const held of [layer, input, gradient]) held.dispose();
-    },
-  };
-}
+import { type ConvolutionShape, convolution } from './convolution-case';
 
 const norms = {
   batch: (channels: number) => new nn.BatchNorm({ channels, activation: 'relu' }),
@@ -88,30 +36,36 @@ function norm(name: keyof typeof norms, shape: readonly [number, number, number,
   };
 }
 
-export function run(options: CompareOptions): Promise<Comparison[]> {
-  const shapes: ConvolutionShape[] = [
-    { batch: 64, size: 32, inChannels: 16, outChannels: 16 },
-    { batch: 64, size: 16, inChannels: 32, outChannels: 32 },
-    { batch: 64, size: 8, inChannels: 64, outChannels: 64 },
-    { batch: 8, size: 56, inChannels: 64, outChannels: 64 },
-    { batch: 8, size: 28, inChannels: 128, outChannels: 128 },
-    { batch: 8, size: 14, inChannels: 256, outChannels: 256 },
-    { batch: 8, size: 7, inChannels: 512, outChannels: 512 },
-    { batch: 8, size: 56, inChannels: 64, outChannels: 256, kernel: 1 },
-    { batch: 8, size: 56, inChannels: 256, outChannels: 64, kernel: 1 },
-    { batch: 64, size: 32, inChannels: 16, outChannels: 32, stride: 2 },
-    { batch: 8, size: 56, inChannels: 64, outChannels: 128, stride: 2 },
-    { batch: 8, size: 32, inChannels: 128, outChannels: 128, groups: 128 },
-    { batch: 64, size: 32, inChannels: 3, outChannels: 16, inputGradient: false },
-    { batch: 8, size: 224, inChannels: 3, outChannels: 64, kernel: 7, stride: 2, inputGradient: false },
-  ];
-  const cases = shapes.map(convolution);
-  for (const shape of [
-    [64, 32, 32, 64],
-    [8, 56, 56, 256],
-    [2, 56, 56, 64],
-  ] as const) {
-    for (const name of ['batch', 'group', 'layer', 'filter-response'] as const) cases.push(norm(name, shape));
+const convolutions: readonly ConvolutionShape[] = [
+  { batch: 64, size: 32, inChannels: 16, outChannels: 16 },
+  { batch: 64, size: 16, inChannels: 32, outChannels: 32 },
+  { batch: 64, size: 8, inChannels: 64, outChannels: 64 },
+  { batch: 8, size: 56, inChannels: 64, outChannels: 64 },
+  { batch: 8, size: 28, inChannels: 128, outChannels: 128 },
+  { batch: 8, size: 14, inChannels: 256, outChannels: 256 },
+  { batch: 8, size: 7, inChannels: 512, outChannels: 512 },
+  { batch: 8, size: 56, inChannels: 64, outChannels: 256, kernel: 1 },
+  { batch: 8, size: 56, inChannels: 256, outChannels: 64, kernel: 1 },
+  { batch: 64, size: 32, inChannels: 16, outChannels: 32, stride: 2 },
+  { batch: 8, size: 56, inChannels: 64, outChannels: 128, stride: 2 },
+  { batch: 8, size: 32, inChannels: 128, outChannels: 128, groups: 128 },
+  { batch: 64, size: 32, inChannels: 3, outChannels: 16, inputGradient: false },
+  { batch: 8, size: 224, inChannels: 3, outChannels: 64, kernel: 7, stride: 2, inputGradient: false },
+];
+
+const activations = [
+  [64, 32, 32, 64],
+  [8, 56, 56, 256],
+  [2, 56, 56, 64],
+] as const;
+
+function* cases(): Generator<Case> {
+  for (const shape of convolutions) yield convolution(shape);
+  for (const shape of activations) {
+    for (const name of ['batch', 'group', 'layer', 'filter-response'] as const) yield norm(name, shape);
   }
-  return compare(cases, options);
+}
+
+export function run(options: CompareOptions): Promise<Comparison[]> {
+  return compare(cases(), options);
 }

@@ -1,3 +1,9 @@
+/** The middle value; of an even number, the upper one. */
+export function median(values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  return sorted[sorted.length >> 1] ?? Number.NaN;
+}
+
 /** What {@link measure} found, in milliseconds for one call. */
 export interface Measurement {
   readonly name: string;
@@ -33,8 +39,7 @@ export async function measure(
     await call();
     times.push(performance.now() - start);
   }
-  times.sort((a, b) => a - b);
-  return { name, median: times[times.length >> 1]!, fastest: times[0]!, calls: times.length };
+  return { name, median: median(times), fastest: Math.min(...times), calls: times.length };
 }
 
 /** Prints measurements as a table, on standard error: standard output belongs to `--json`. */

@@ -1,7 +1,7 @@
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { createInterface, type Interface } from 'node:readline';
+import { LineServer } from './line-server';
 
 /** A memory layout of PyTorch's. The better of the two is what Evenkeel is compared with. */
 export type Layout = 'NCHW' | 'NHWC';
@@ -9,16 +9,11 @@ export type Layout = 'NCHW' | 'NHWC';
 /** Work for `torch_server.py`; its comment lists the fields. */
 export type TorchRequest = Readonly<Record<string, unknown>> & { readonly work: string };
 
-interface Answer {
-  readonly seconds?: number[];
-  readonly error?: string;
-}
-
 /**
  * A Python with the pinned PyTorch: `EVENKEEL_TORCH_PYTHON` where set, else a virtual environment in `bench/peers/.venv`, made
  * from the package index at the first call.
  */
-function python(): string {
+export function torchPython(): string {
   const given = process.env['EVENKEEL_TORCH_PYTHON'];
   if (given !== undefined && given !== '') return given;
   const environment = join(__dirname, '.venv');
@@ -40,34 +35,25 @@ function python(): string {
   return executable;
 }
 
-/** PyTorch in a process of its own that answers one request at a time, and is idle in between. */
+/** PyTorch in a process of its own. */
 export class TorchPeer {
-  readonly #process: ChildProcess;
-  readonly #lines: AsyncIterator<string>;
-  readonly #reader: Interface;
+  readonly #server: LineServer;
 
   constructor(threads: number) {
-    this.#process = spawn(python(), [join(__dirname, 'torch_server.py')], {
-      stdio: ['pipe', 'pipe', 'inherit'],
+    this.#server = new LineServer(torchPython(), [join(__dirname, 'torch_server.py')], {
+      ...process.env,
+      OMP_NUM_THREADS: String(threads),
       // Waiting threads must not burn the cores that the other side is measured on.
-      env: { ...process.env, OMP_NUM_THREADS: String(threads), OMP_WAIT_POLICY: 'passive' },
+      OMP_WAIT_POLICY: 'passive',
     });
-    this.#reader = createInterface({ input: this.#process.stdout! });
-    this.#lines = this.#reader[Symbol.asyncIterator]();
   }
 
   /** Seconds of each of `steps` calls. */
   async time(request: TorchRequest, steps: number): Promise<number[]> {
-    this.#process.stdin!.write(`${JSON.stringify({ ...request, steps })}\n`);
-    const { value, done } = await this.#lines.next();
-    if (done === true) throw new Error('the Python process ended');
-    const answer = JSON.parse(value) as Answer;
-    if (answer.seconds === undefined) throw new Error(`PyTorch: ${answer.error}`);
-    return answer.seconds;
+    return this.#server.times({ ...request, steps }, 'PyTorch');
   }
 
   close(): void {
-    this.#process.stdin!.end();
-    this.#reader.close();
+    this.#server.close();
   }
 }
