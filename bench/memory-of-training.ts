@@ -1,6 +1,6 @@
 /** `memory-of-training.ts NORM BATCH STEPS`: prints the bytes by which training ResNet-20 raises this process's peak of resident memory. */
 import { readFileSync, writeFileSync } from 'node:fs';
-import { models, type NormalizationName, nn, optim, randn, scope, synchronize, tensor } from '../src';
+import { models, nn, optim, randn, scope, synchronize, tensor } from '../src';
 
 /** A field of /proc/self/status, in bytes. */
 function status(field: 'VmRSS' | 'VmHWM'): number {
@@ -14,7 +14,7 @@ async function main([norm = 'batch', batchText, stepsText]: readonly string[]): 
   await synchronize();
   writeFileSync('/proc/self/clear_refs', '5');
   const before = status('VmRSS');
-  const model = models.create('resnet20', { norm: norm as NormalizationName, classes: 10 });
+  const model = models.create('resnet20', { norm: norm as nn.NormalizationName, classes: 10 });
   const optimizer = new optim.SGD(model.parameters(), { learningRate: 1e-4, momentum: 0.9 });
   const loss = new nn.CrossEntropyLoss();
   const images = randn([batch, 32, 32, 3]);
