@@ -41,6 +41,15 @@ async function weights(...path: string[]): Promise<Record<string, readonly numbe
   return Object.fromEntries([...model].map(([name, { values }]) => [name, [...values]]));
 }
 
+/** The flip ratios of the epochs. */
+function flips(...path: string[]): (string | undefined)[] {
+  const [heading, ...rows] = readFileSync(join(folder, ...path, 'metrics.csv'), 'utf8')
+    .trim()
+    .split('\n');
+  const column = heading?.split(',').indexOf('flip_ratio') ?? -1;
+  return rows.map((row) => row.split(',')[column]);
+}
+
 const config = (...path: string[]) => JSON.parse(readFileSync(join(folder, ...path, 'config.json'), 'utf8'));
 
 describe('evenkeel train-binary', () => {
@@ -86,7 +95,14 @@ describe('evenkeel train-binary', () => {
       expect(await weights('parts', step, 'last.safetensors')).toEqual(
         await weights('whole', step, 'last.safetensors'),
       );
+      expect(flips('parts', step)).toEqual(flips('whole', step));
     }
+    expect(flips('whole', 'step1')).toEqual(['', '']);
+    expect(
+      flips('whole', 'step2')
+        .map(Number)
+        .every((ratio) => ratio > 0 && ratio < 1),
+    ).toBe(true);
   });
 
   test('learns from a teacher, whose path is kept for resuming', async () => {

@@ -38,7 +38,7 @@ test('rows come back exactly, with and without validation', async () => {
   expect(await directory.readEpochs()).toEqual([row(1), full]);
   const [heading] = (await readFile(directory.metrics, 'utf8')).split('\n');
   expect(heading).toBe(
-    'epoch,step,learning_rate,train_loss,train_top1,train_top5,validation_loss,validation_top1,validation_top5,images_per_second,seconds,peak_bytes',
+    'epoch,step,learning_rate,train_loss,train_top1,train_top5,validation_loss,validation_top1,validation_top5,images_per_second,seconds,peak_bytes,flip_ratio,near_zero',
   );
 });
 

@@ -1,13 +1,14 @@
 import { EvenkeelError } from '../errors';
 import { clipByGlobalNorm } from '../optim';
 import { manualSeed, memory, scope, synchronize } from '../tensor';
+import { addFlips, BinaryMetrics, type FlipCounts, meanOfLayers } from './binary-metrics';
 import { read as readCheckpoint, restore as restoreCheckpoint, save as saveCheckpoint } from './checkpoint';
 import { disposeBatch, type Evaluation, evaluate } from './evaluate';
 import { listenForSignals } from './interruption';
 import { MetricTotals } from './metrics';
 import { nonFiniteError } from './non-finite';
 import type { EpochRow } from './run-directory';
-import { type ReportOptions, RunRecorder } from './run-recorder';
+import { type ReportOptions, RunRecorder, sampledSteps } from './run-recorder';
 import type { Trainer } from './trainer';
 import { isBetter, parseTrainingState, seedOfBatch, type TrainingState } from './training-state';
 import type {
@@ -47,6 +48,8 @@ export interface FitOptions {
   readonly report?: ReportOptions;
 }
 
+const NO_FLIPS: FlipCounts = { samples: 0, flips: [] };
+
 /** One call of {@link Trainer.fit}. */
 export class FitRun {
   readonly #trainer: Trainer;
@@ -55,6 +58,7 @@ export class FitRun {
   readonly #callbacks: readonly TrainingCallback[];
   readonly #recorder: RunRecorder | undefined;
   readonly #totals = new MetricTotals();
+  readonly #binary: BinaryMetrics;
   #state: TrainingState;
   /** Set once the run is to end; looked at after each step. */
   #stop: StopReason | undefined;
@@ -72,6 +76,7 @@ export class FitRun {
     this.#loader = loader;
     this.#options = options;
     this.#callbacks = options.callbacks ?? [];
+    this.#binary = new BinaryMetrics(trainer.model);
     this.#recorder =
       options.runDirectory === undefined
         ? undefined
@@ -180,7 +185,7 @@ export class FitRun {
       if (inGroup + 1 < group) {
         continue;
       }
-      const learningRate = this.#update(group);
+      const learningRate = await this.#update(group);
       await this.#afterStep(groupLoss, learningRate);
       groupLoss = 0;
       if (state.batch < state.batches) {
@@ -237,21 +242,31 @@ export class FitRun {
   }
 
   /** One optimizer step with the average of the gradients of `group` batches. Returns its learning rate. */
-  #update(group: number): number {
+  async #update(group: number): Promise<number> {
     const { model, optimizer, schedule, clipNorm, gradientTransform } = this.#trainer;
+    const state = this.#state;
     if (schedule !== undefined) {
-      optimizer.learningRate = schedule(this.#state.step);
+      optimizer.learningRate = schedule(state.step);
     }
+    let flips: Promise<number[]> | undefined;
     scope(() => {
       gradientTransform?.apply(model.parameters(), 1 / group);
       if (clipNorm !== undefined) {
         // The gradients are sums over the group; the step divides them.
         clipByGlobalNorm(model.parameters(), clipNorm * group);
       }
-      optimizer.step({ gradientScale: 1 / group });
+      const update = () => optimizer.step({ gradientScale: 1 / group });
+      if (!this.#binary.empty && (state.step + 1) % sampledSteps(state.batches) === 0) {
+        flips = this.#binary.measure(update);
+      } else {
+        update();
+      }
     });
     this.#zeroGradients();
-    this.#state.step += 1;
+    state.step += 1;
+    if (flips !== undefined) {
+      state.flips = addFlips(state.flips ?? NO_FLIPS, await flips);
+    }
     return optimizer.learningRate;
   }
 
@@ -302,6 +317,7 @@ export class FitRun {
     }
     state.seconds += this.#tick();
     const train = this.#totals.values();
+    const layers = await this.#binary.rows(state.flips ?? NO_FLIPS);
     const row: EpochRow = {
       epoch: state.epoch + 1,
       step: state.step,
@@ -314,6 +330,7 @@ export class FitRun {
       imagesPerSecond: train.examples / state.trainSeconds,
       seconds: state.seconds + state.trainSeconds,
       peakBytes,
+      ...(layers.length === 0 ? {} : meanOfLayers(layers)),
     };
     const better = isBetter(row, state.best);
     state.best = better ? row : state.best;
@@ -324,9 +341,13 @@ export class FitRun {
     state.batch = 0;
     state.trainSeconds = 0;
     state.seconds = 0;
+    delete state.flips;
     this.#totals.loadState(new MetricTotals().state());
     // Logs first: after a crash in between, resuming cuts them back to the checkpoint.
     await this.#recorder?.epoch(row);
+    if (layers.length > 0) {
+      await this.#recorder?.binary(row.step, row.epoch, layers);
+    }
     if (better) {
       await this.#saveBest(row);
     }

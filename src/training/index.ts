@@ -1,3 +1,4 @@
+export type { BinaryLayerRow } from './binary-metrics';
 export type { CheckpointInfo, CheckpointLoader, LoadOptions, SaveOptions } from './checkpoint';
 export * as checkpoint from './checkpoint';
 export { type EvaluateOptions, type Evaluation, evaluate, type Prediction, predict } from './evaluate';

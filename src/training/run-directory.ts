@@ -22,6 +22,10 @@ export interface EpochRow {
   seconds: number;
   /** The most bytes of tensors that were live until the epoch's training was done (in the first epoch, before any validation). */
   peakBytes?: number;
+  /** In binary networks, the share of weights whose sign one step changes: the mean over sampled steps. */
+  flipRatio?: number;
+  /** In binary networks, the share of latent weights near zero after the epoch. */
+  nearZero?: number;
 }
 
 /** One line of `events.jsonl`. */
@@ -46,6 +50,8 @@ const COLUMNS: readonly [column: string, key: keyof EpochRow][] = [
   ['images_per_second', 'imagesPerSecond'],
   ['seconds', 'seconds'],
   ['peak_bytes', 'peakBytes'],
+  ['flip_ratio', 'flipRatio'],
+  ['near_zero', 'nearZero'],
 ];
 
 /**

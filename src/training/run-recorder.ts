@@ -1,6 +1,8 @@
 import { cpus } from 'node:os';
 import { basename } from 'node:path';
+import type { BinaryLayerRow } from './binary-metrics';
 import type { Findings } from './metrics';
+import type { BinaryEpoch } from './report/binary';
 import type { PixelImage } from './report/png';
 import { type LayerTable, renderReport, type StepPoint } from './report/report';
 import type { EpochRow } from './run-directory';
@@ -19,8 +21,10 @@ export interface ReportOptions {
   readonly image?: (index: number) => PixelImage | undefined;
 }
 
-/** Steps between two `step` lines in `events.jsonl`, unless the epoch is short. */
-const STEPS_PER_EVENT = 25;
+/** Steps between two that are logged in `events.jsonl` or whose flips are counted: 25, or fewer where the epoch is short. */
+export function sampledSteps(batches: number): number {
+  return Math.min(25, Math.max(1, Math.floor(batches / 10)));
+}
 
 /** Keeps the files of a run directory up to date while a run goes on. */
 export class RunRecorder {
@@ -51,8 +55,7 @@ export class RunRecorder {
   }
 
   async step(report: StepReport): Promise<void> {
-    const every = Math.min(STEPS_PER_EVENT, Math.max(1, Math.floor(report.batches / 10)));
-    if (report.step % every === 0) {
+    if (report.step % sampledSteps(report.batches) === 0) {
       const { step, epoch, loss, learningRate, imagesPerSecond } = report;
       await this.event({ type: 'step', step, epoch, loss, learningRate, imagesPerSecond: Math.round(imagesPerSecond) });
     }
@@ -61,6 +64,11 @@ export class RunRecorder {
   async epoch(row: EpochRow): Promise<void> {
     await this.directory.appendEpoch(row);
     await this.event({ type: 'epoch', ...row });
+  }
+
+  /** The binary layers after an epoch. */
+  async binary(step: number, epoch: number, layers: readonly BinaryLayerRow[]): Promise<void> {
+    await this.event({ type: 'binary', step, epoch, layers });
   }
 
   async event(event: RunEvent): Promise<void> {
@@ -83,6 +91,7 @@ export class RunRecorder {
       epochs: history,
       steps: events.filter(({ type }) => type === 'step').map(toStepPoint),
       configuration: this.#config,
+      binary: events.filter(({ type }) => type === 'binary').map(toBinaryEpoch),
       ...(layers === undefined ? {} : { layers }),
       ...(classNames === undefined ? {} : { classNames }),
       ...(findings === undefined
@@ -98,6 +107,10 @@ export class RunRecorder {
     });
     await this.directory.writeReport(html);
   }
+}
+
+function toBinaryEpoch({ epoch, layers }: RunEvent): BinaryEpoch {
+  return { epoch: Number(epoch), layers: layers as readonly BinaryLayerRow[] };
 }
 
 function toStepPoint({ step, loss, learningRate }: RunEvent): StepPoint {

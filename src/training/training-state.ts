@@ -1,4 +1,5 @@
 import { EvenkeelError } from '../errors';
+import type { FlipCounts } from './binary-metrics';
 import type { Findings, MetricSums } from './metrics';
 import type { EpochRow } from './run-directory';
 
@@ -22,6 +23,8 @@ export interface TrainingState {
   history: EpochRow[];
   best: EpochRow | undefined;
   epochsWithoutImprovement: number;
+  /** Signs of binary weights that changed in the epoch that is going on. */
+  flips?: FlipCounts;
   /** What the last whole validation found. */
   findings: Findings | undefined;
 }

@@ -1,5 +1,5 @@
 import { EvenkeelError } from '../../errors';
-import { type ActivationGradient, binarize, type Tensor, type WeightGradient } from '../../tensor';
+import { type ActivationGradient, binarize, noGrad, type Tensor, type WeightGradient } from '../../tensor';
 import { surrogateOf } from '../../tensor/operations/sign';
 import { scaledWeightStandardize } from '../../tensor/operations/standardize';
 import { checkNames, checkRange } from '../check';
@@ -117,13 +117,24 @@ export abstract class BinaryLayer extends Module {
     this.binaryWeights = options.binaryWeights ?? true;
   }
 
+  /** The weight whose signs count: the latent one, standardized where that is on. */
+  latentWeight(): Tensor {
+    if (!this.standardize) return this.weight;
+    return scaledWeightStandardize(this.weight, { epsilon: this.standardizationEpsilon });
+  }
+
+  /** The signs of the weights as ±1, in the shape of {@link BinaryLayer.weight}; without a gradient. */
+  weightSigns(): Tensor {
+    return noGrad(() => binarize(this.latentWeight()));
+  }
+
   /** The options of the binary operations, and the latent weight whose signs they take. */
   protected binaryArguments() {
     const { shift, gain, activationGradient, activationGradientParameter, weightGradient } = this;
-    const weight = this.standardize
-      ? scaledWeightStandardize(this.weight, { epsilon: this.standardizationEpsilon })
-      : this.weight;
-    return { weight, options: { shift, gain, activationGradient, activationGradientParameter, weightGradient } };
+    return {
+      weight: this.latentWeight(),
+      options: { shift, gain, activationGradient, activationGradientParameter, weightGradient },
+    };
   }
 
   /** The signs of the input in float, and the float weight that they meet in the first step of two-step training. */

@@ -1,6 +1,7 @@
 import { formatInteger, formatNumber, formatPercent, formatSeconds } from '../format';
 import type { Mistake } from '../metrics';
 import type { EpochRow } from '../run-directory';
+import { type BinaryEpoch, renderBinary } from './binary';
 import { type Chart, renderChart } from './chart';
 import { frequentConfusions, renderClassAccuracy, renderConfusion } from './confusion';
 import { escapeHtml } from './html';
@@ -22,6 +23,8 @@ export interface ReportContent {
   readonly configuration: Readonly<Record<string, unknown>>;
   /** Heading, rows and total of the table of layers. */
   readonly layers?: LayerTable;
+  /** The binary layers after each epoch; none in a float network. */
+  readonly binary?: readonly BinaryEpoch[];
   /** Which class was taken for which on the validation data. */
   readonly confusion?: readonly (readonly number[])[];
   readonly classNames?: readonly string[];
@@ -66,6 +69,7 @@ export function renderReport(content: ReportContent): string {
 <p>${escapeHtml(subtitle(content))}</p></header>
 ${tiles(content)}
 ${curves(content)}
+${renderBinary(content.binary ?? [])}
 ${classes(content)}
 ${mistakes(content)}
 <h2>Configuration and model</h2>
