@@ -1,15 +1,9 @@
 import { Tensor } from '../../tensor';
-import {
-  batchNorm,
-  filterResponseNorm,
-  groupNorm,
-  instanceNorm,
-  layerNorm,
-  rmsNorm,
-} from '../../tensor/operations/normalization';
 import { RPReLU } from '../binary';
 import * as layers from '../layers';
 import type { AnyModule } from '../module';
+import { AskedActivation } from '../normalization/independent-component';
+import { ResidualSumReLU } from '../normalization/residual-sum';
 import { Parameter } from '../parameter';
 
 /** What a layer is for the diagnosis. */
@@ -29,6 +23,9 @@ const ACTIVATIONS = [
   layers.Tanh,
   layers.ThresholdedLinearUnit,
   RPReLU,
+  AskedActivation,
+  // The addition at the end of a block of version 1, with its activation in the same pass.
+  ResidualSumReLU,
 ] as const;
 
 /** The kind of a layer; `undefined` for what is not looked at (containers, pooling, dropout). */
@@ -47,6 +44,7 @@ export function weightOf(module: AnyModule): Parameter | undefined {
 /** Whether the layer's output went through an activation. */
 export function activates(module: AnyModule): boolean {
   if (!(module instanceof layers.NormalizationLayer)) return kindOf(module) === 'activation';
+  if (module instanceof layers.EvoNormS0 || module instanceof layers.EvoNormB0) return module.slope !== undefined;
   return (
     module.activation !== 'none' ||
     (module instanceof layers.FilterResponseNorm && (module.tau ?? module.unit) !== undefined)
@@ -57,32 +55,4 @@ export function activates(module: AnyModule): boolean {
 export function tensorInput(input: unknown): Tensor | undefined {
   const first: unknown = Array.isArray(input) ? input[0] : input;
   return first instanceof Tensor ? first : undefined;
-}
-
-/**
- * What a norm makes of its input before its scale, shift and activation, computed anew without the parameters. For norms that are not
- * known here `undefined`: then the output has to do.
- */
-export function normalized(module: AnyModule, input: Tensor): Tensor | undefined {
-  if (!(module instanceof layers.NormalizationLayer)) return undefined;
-  const { epsilon } = module;
-  if (module instanceof layers.BatchNorm) {
-    // Without the running statistics nothing is updated.
-    const { runningMean, runningVariance } = module;
-    return batchNorm(
-      input,
-      module.training ? { training: true, epsilon } : { training: false, epsilon, runningMean, runningVariance },
-    );
-  }
-  if (module instanceof layers.ProxyNorm || module instanceof layers.GroupNorm) {
-    return groupNorm(input, { groups: module.groups, epsilon });
-  }
-  if (module instanceof layers.LayerNorm) return layerNorm(input, { over: module.over, epsilon });
-  if (module instanceof layers.InstanceNorm) return instanceNorm(input, { epsilon });
-  if (module instanceof layers.RMSNorm) return rmsNorm(input, { epsilon });
-  if (module instanceof layers.FilterResponseNorm) {
-    const { epsilonOffset, epsilonForm } = module;
-    return filterResponseNorm(input, { epsilon, learnedEpsilon: epsilonOffset, epsilonForm });
-  }
-  return undefined;
 }

@@ -1,6 +1,7 @@
 import { keep, noGrad, Tensor } from '../../tensor';
 import type { AnyModule, Module } from '../module';
-import { activates, kindOf, type LayerKind, normalized, tensorInput } from './layer-kind';
+import { activates, kindOf, type LayerKind, tensorInput } from './layer-kind';
+import { normalized } from './normalized';
 
 /** What was seen of a layer in one forward pass. The tensors are kept: whoever takes the observation disposes of them. */
 export interface Observation {
@@ -31,7 +32,7 @@ export function observe(model: Module<Tensor, Tensor>, samples: number, body: ()
       if (seen.has(module) || source === undefined || !(output instanceof Tensor)) return;
       if (output.rank < 2 || output.shape[0] !== samples) return;
       const retain = (tensor: Tensor): Tensor => keep(tensor.detach());
-      const preActivation = noGrad(() => normalized(module, source.detach())) ?? output;
+      const preActivation = noGrad(() => normalized(module, source)) ?? output;
       seen.set(module, {
         name,
         module,

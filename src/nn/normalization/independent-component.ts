@@ -28,28 +28,42 @@ interface Asked {
   activation: ActivationName;
 }
 
-/** A weight layer with the activation behind it, and maybe an IC layer behind that. */
-class ActivatedWeight extends Module {
-  readonly layer: Module;
-  readonly after: Module | undefined;
+/** The activation that a model turns out to ask for: it is known only when the network is complete. */
+export class AskedActivation extends Module {
   readonly #asked: Asked;
   #activate: Module | undefined;
 
-  constructor(layer: Module, after: Module | undefined, asked: Asked) {
+  constructor(asked: Asked) {
     super();
-    this.layer = layer;
-    this.after = after;
     this.#asked = asked;
   }
 
   override forward(input: Tensor): Tensor {
     this.#activate ??= createActivation(this.#asked.activation, 1);
-    const activated = this.#activate.call(this.layer.call(input));
-    return this.after?.call(activated) ?? activated;
+    return this.#activate.call(input);
   }
 
   override describe(): string {
     return this.#asked.activation;
+  }
+}
+
+/** A weight layer with the activation behind it, and maybe an IC layer behind that. */
+class ActivatedWeight extends Module {
+  readonly layer: Module;
+  readonly activate: Module;
+  readonly after: Module | undefined;
+
+  constructor(layer: Module, after: Module | undefined, asked: Asked) {
+    super();
+    this.layer = layer;
+    this.activate = new AskedActivation(asked);
+    this.after = after;
+  }
+
+  override forward(input: Tensor): Tensor {
+    const activated = this.activate.call(this.layer.call(input));
+    return this.after?.call(activated) ?? activated;
   }
 }
 
