@@ -13,10 +13,11 @@ async function makeRun(
   batchSize: number,
   seed: number,
   accuracies: number[],
+  options: object = {},
 ): Promise<string> {
   const path = join(folder, name);
   await mkdir(path);
-  const config = { model: 'resnet20', norm, batchSize, learningRate: 0.1, seed };
+  const config = { model: 'resnet20', norm, batchSize, learningRate: 0.1, seed, ...options };
   await writeFile(join(path, 'config.json'), JSON.stringify(config));
   const header =
     'epoch,step,learning_rate,train_loss,train_top1,train_top5,validation_loss,validation_top1,validation_top5,images_per_second,seconds';
@@ -51,6 +52,30 @@ it('puts seeds together, with their mean and sample deviation', async () => {
   expect(picture.match(/<polyline/g)).toHaveLength(3);
   expect(picture).toContain('a &lt; b');
   expect(picture).toContain('frn 65.0 %');
+});
+
+it('names runs by the options in which they differ, and only those', async () => {
+  const modelOptions = { weights: 'binary' };
+  const arm = (name: string, seed: number, normOptions?: object) =>
+    makeRun(name, 'bn-free', 4, seed, [0.5], { modelOptions, ...(normOptions === undefined ? {} : { normOptions }) });
+  const paths = [
+    await arm('a', 1),
+    await arm('b', 2),
+    await arm('c', 1, { clipping: 0 }),
+    await arm('d', 1, { alpha: 1, beta: 'none' }),
+    await makeRun('e', 'batch', 4, 1, [0.5], { modelOptions }),
+  ];
+  const groups = groupRuns(await readRuns(paths));
+  expect(Object.fromEntries(groups.map(({ label, runs }) => [label, runs.length]))).toEqual({
+    batch: 1,
+    'bn-free': 2,
+    'bn-free alpha=1 beta=none': 1,
+    'bn-free clipping=0': 1,
+  });
+  expect(comparisonChart(groups, 'arms')).toContain('bn-free alpha=1 beta=none 50.0 %');
+  const other = await makeRun('f', 'batch', 4, 1, [0.5], { model: 'mlp' });
+  const models = groupRuns(await readRuns([paths[4] ?? '', other]));
+  expect(models.map(({ label }) => label).sort()).toEqual(['mlp batch', 'resnet20 batch weights=binary']);
 });
 
 it('says which directory is no run and which has no epoch yet', async () => {

@@ -17,8 +17,8 @@ export const compareCommand: Command = {
   summary: 'compare runs: a table and a picture',
   help: () => `evenkeel compare RUN...: compares the accuracy and the speed of training runs
 
-Runs that differ in their seed only share a row: the mean of their final validation accuracies, plus or minus one standard
-deviation.
+Rows are named by the norm, and by the model and the options in which the runs differ. Runs that differ in their seed only share a row: the
+mean of their final validation accuracies, plus or minus one standard deviation.
 
 Examples
   evenkeel compare runs/cifar10-*
@@ -42,7 +42,7 @@ async function run(args: readonly string[], console: Console): Promise<ExitCode>
   }
   const percent = (value: number): string => (100 * value).toFixed(2);
   const rows = groups.map((group) => [
-    group.norm,
+    group.label,
     String(group.batchSize),
     String(group.learningRate),
     String(group.runs.length),

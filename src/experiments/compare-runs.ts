@@ -9,6 +9,8 @@ export interface ComparedRun {
   readonly path: string;
   readonly model: string;
   readonly norm: string;
+  /** Options of the normalization and of the model, and the teacher, as text by name. */
+  readonly options: ReadonlyMap<string, string>;
   readonly batchSize: number;
   readonly learningRate: number;
   readonly seed: number;
@@ -26,6 +28,8 @@ export interface ComparedRun {
 /** Runs that differ in their seed only. */
 export interface ComparedGroup {
   readonly norm: string;
+  /** What sets the group apart from the others: the norm, and the model and the options in which the runs differ. */
+  readonly label: string;
   readonly batchSize: number;
   readonly learningRate: number;
   readonly runs: readonly ComparedRun[];
@@ -72,6 +76,7 @@ export async function readRuns(paths: readonly string[]): Promise<ComparedRun[]>
         path,
         model: String(config['model']),
         norm: String(config['norm']),
+        options: optionsOf(config),
         batchSize: number('batchSize'),
         learningRate: number('learningRate'),
         seed: number('seed'),
@@ -85,11 +90,34 @@ export async function readRuns(paths: readonly string[]): Promise<ComparedRun[]>
   );
 }
 
+function optionsOf({ normOptions, modelOptions, teacher }: Readonly<Record<string, unknown>>): Map<string, string> {
+  const pairs = [normOptions, modelOptions].flatMap((values) =>
+    typeof values === 'object' && values !== null ? Object.entries(values) : [],
+  );
+  if (typeof teacher === 'string') pairs.push(['teacher', basename(teacher)]);
+  return new Map(pairs.map(([key, value]) => [key, String(value)]));
+}
+
+/** Names runs by their norm, and by their model and options as far as not all runs have the same. */
+function labelsOf(runs: readonly ComparedRun[]): (run: ComparedRun) => string {
+  const differ = (value: (run: ComparedRun) => string | undefined) => new Set(runs.map(value)).size > 1;
+  const keys = [...new Set(runs.flatMap(({ options }) => [...options.keys()]))];
+  const shown = keys.filter((key) => differ(({ options }) => options.get(key)));
+  const models = differ(({ model }) => model);
+  return ({ model, norm, options }) =>
+    [
+      ...(models ? [model] : []),
+      norm,
+      ...shown.flatMap((key) => (options.has(key) ? [`${key}=${options.get(key)}`] : [])),
+    ].join(' ');
+}
+
 /** Puts runs that differ in their seed only together, ordered by batch size, best first. */
 export function groupRuns(runs: readonly ComparedRun[]): ComparedGroup[] {
+  const labelOf = labelsOf(runs);
   const groups = new Map<string, ComparedRun[]>();
   for (const run of runs) {
-    const key = JSON.stringify([run.model, run.norm, run.batchSize, run.learningRate]);
+    const key = JSON.stringify([labelOf(run), run.batchSize, run.learningRate]);
     groups.set(key, [...(groups.get(key) ?? []), run]);
   }
   return [...groups.values()]
@@ -99,6 +127,7 @@ export function groupRuns(runs: readonly ComparedRun[]): ComparedGroup[] {
       const squares = members.reduce((sum, run) => sum + (run.finalTop1 - mean) ** 2, 0);
       return {
         norm: first!.norm,
+        label: labelOf(first!),
         batchSize: first!.batchSize,
         learningRate: first!.learningRate,
         runs: members,

@@ -1,10 +1,9 @@
 import { escapeHtml } from '../training/report/html';
 import type { ComparedGroup } from './compare-runs';
 
-const WIDTH = 760;
+const PLOT_WIDTH = 550;
 const PANEL_HEIGHT = 300;
 const LEFT = 60;
-const RIGHT = 150;
 const TOP = 46;
 const BOTTOM = 44;
 const COLOURS = ['#0f766e', '#d97706', '#4f46e5', '#be185d', '#0369a1', '#65a30d', '#9333ea', '#dc2626'];
@@ -40,7 +39,10 @@ function spread(wanted: readonly number[], gap: number): number[] {
  */
 export function comparisonChart(groups: readonly ComparedGroup[], title: string): string {
   const batchSizes = [...new Set(groups.map((group) => group.batchSize))];
-  const methods = [...new Set(groups.map((group) => group.norm))].sort();
+  const methods = [...new Set(groups.map((group) => group.label))].sort();
+  // Room for the labels on the right, at about 7 pixels a letter.
+  const right = Math.max(150, 7 * Math.max(...methods.map((label) => label.length)) + 70);
+  const width = LEFT + PLOT_WIDTH + right;
   const curves = new Map(groups.map((group) => [group, curveOf(group)]));
   const values = [...curves.values()].flat();
   const lastEpoch = Math.max(...values.map(([epoch]) => epoch));
@@ -49,13 +51,13 @@ export function comparisonChart(groups: readonly ComparedGroup[], title: string)
   const panels = batchSizes.map((batchSize, index) => {
     const top = TOP + index * PANEL_HEIGHT + 26;
     const bottom = TOP + (index + 1) * PANEL_HEIGHT - BOTTOM;
-    const x = (epoch: number): number => LEFT + ((epoch - 1) / Math.max(1, lastEpoch - 1)) * (WIDTH - LEFT - RIGHT);
+    const x = (epoch: number): number => LEFT + ((epoch - 1) / Math.max(1, lastEpoch - 1)) * (width - LEFT - right);
     const y = (accuracy: number): number => bottom - ((accuracy - low) / (high - low || 1)) * (bottom - top);
     const ticks: string[] = [];
     for (let tick = low; tick < high + 1e-9; tick += 0.1) {
       const at = y(tick).toFixed(1);
       ticks.push(
-        `<line class="grid" x1="${LEFT}" x2="${WIDTH - RIGHT}" y1="${at}" y2="${at}"/>`,
+        `<line class="grid" x1="${LEFT}" x2="${width - right}" y1="${at}" y2="${at}"/>`,
         `<text class="tick" x="${LEFT - 8}" y="${at}" dy="0.33em" text-anchor="end">${Math.round(tick * 100)} %</text>`,
       );
     }
@@ -72,22 +74,22 @@ export function comparisonChart(groups: readonly ComparedGroup[], title: string)
     );
     const lines = shown.map((group, place) => {
       const points = (curves.get(group) ?? []).map(([epoch, value]) => `${x(epoch).toFixed(1)},${y(value).toFixed(1)}`);
-      const colour = COLOURS[methods.indexOf(group.norm) % COLOURS.length];
+      const colour = COLOURS[methods.indexOf(group.label) % COLOURS.length];
       const last = curves.get(group)?.at(-1)?.[1] ?? 0;
       return (
         `<polyline class="curve" stroke="${colour}" points="${points.join(' ')}"/>` +
-        `<text x="${WIDTH - RIGHT + 10}" y="${labels[place]?.toFixed(1)}" dy="0.33em" style="fill:${colour}">` +
-        `${escapeHtml(group.norm)} ${(100 * last).toFixed(1)} %</text>`
+        `<text x="${width - right + 10}" y="${labels[place]?.toFixed(1)}" dy="0.33em" style="fill:${colour}">` +
+        `${escapeHtml(group.label)} ${(100 * last).toFixed(1)} %</text>`
       );
     });
     return `<text class="title" x="${LEFT}" y="${top - 12}">batch size ${batchSize}</text>${ticks.join('')}
-<line class="axis" x1="${LEFT}" x2="${WIDTH - RIGHT}" y1="${bottom}" y2="${bottom}"/>
-<text class="tick" x="${(LEFT + WIDTH - RIGHT) / 2}" y="${bottom + 36}" text-anchor="middle">epoch</text>${lines.join('\n')}`;
+<line class="axis" x1="${LEFT}" x2="${width - right}" y1="${bottom}" y2="${bottom}"/>
+<text class="tick" x="${(LEFT + width - right) / 2}" y="${bottom + 36}" text-anchor="middle">epoch</text>${lines.join('\n')}`;
   });
   const height = TOP + batchSizes.length * PANEL_HEIGHT;
-  return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${height}" width="${WIDTH}" height="${height}" role="img" aria-label="${escapeHtml(title)}">
+  return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}" width="${width}" height="${height}" role="img" aria-label="${escapeHtml(title)}">
 <style>${STYLE}</style>
-<rect class="background" width="${WIDTH}" height="${height}"/>
+<rect class="background" width="${width}" height="${height}"/>
 <text class="title" x="${LEFT}" y="26">${escapeHtml(title)}</text>
 ${panels.join('\n')}
 </svg>
