@@ -1,6 +1,6 @@
 import { type Schedule, schedules } from '../../src/optim';
 
-const { constant, cosine, linearToZero, linearWarmup, oneCycle, sequence, step, warmup } = schedules;
+const { constant, cosine, linearByEpoch, linearToZero, linearWarmup, oneCycle, sequence, step, warmup } = schedules;
 
 function values(schedule: Schedule, steps: readonly number[]): number[] {
   return steps.map((now) => schedule(now));
@@ -37,6 +37,16 @@ describe('schedules', () => {
 
   it('linearToZero falls linearly', () => {
     expectClose(values(linearToZero({ learningRate: 2, steps: 4 }), [0, 1, 4, 5]), [2, 1.5, 0, 0]);
+  });
+
+  it('linearByEpoch falls between epochs, and is 0 in the last one', () => {
+    const schedule = linearByEpoch({ learningRate: 2, epochs: 4, stepsPerEpoch: 3 });
+    // Exact: fractions of powers of two.
+    expect(Array.from({ length: 13 }, (_, step) => schedule(step))).toEqual([
+      1.5, 1.5, 1.5, 1, 1, 1, 0.5, 0.5, 0.5, 0, 0, 0, 0,
+    ]);
+    expect(linearByEpoch({ learningRate: 2, epochs: 1, stepsPerEpoch: 3 })(0)).toBe(0);
+    expect(() => linearByEpoch({ learningRate: 2, epochs: 0, stepsPerEpoch: 3 })).toThrow('linearByEpoch');
   });
 
   it("oneCycle is PyTorch's", () => {
