@@ -33,4 +33,9 @@ for seed in ${SEEDS:-1 2 3}; do
     done
   done
 done
-node "$program" compare "$out"/*-batch*-seed*
+# Runs that diverged before their first validation have nothing to compare.
+finished=()
+for run in "$out"/*-batch*-seed*; do
+  if [ "$(wc -l <"$run/metrics.csv")" -gt 1 ]; then finished+=("$run"); fi
+done
+node "$program" compare "${finished[@]}"
