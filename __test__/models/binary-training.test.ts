@@ -1,6 +1,7 @@
+import { EvenkeelError } from '../../src/errors';
 import * as models from '../../src/models';
 import * as nn from '../../src/nn';
-import { manualSeed, noGrad, ones, scope, type Tensor, tensor } from '../../src/tensor';
+import { binarize, manualSeed, noGrad, ones, randn, scope, type Tensor, tensor } from '../../src/tensor';
 import { noise } from '../nn/support';
 
 const SIZE = 8;
@@ -83,6 +84,33 @@ describe('latent weights', () => {
   });
 });
 
+describe('a binary convolution with standardized weights', () => {
+  /** The variance of its output for random signs, without borders. */
+  function variance(weightInitializer: nn.Initializer): number {
+    manualSeed(11);
+    const options = { inChannels: 64, outChannels: 48, kernelSize: 3, activation: 'none', standardize: true } as const;
+    const layer = new nn.BinaryConv2d({ ...options, weightInitializer });
+    return noGrad(() =>
+      scope(() => {
+        const largest = layer.latentWeight().abs().max().itemSync();
+        // Far inside ±1, so that the clip of the weight gradient never acts.
+        expect(largest).toBeLessThan(0.3);
+        const output = layer.call(binarize(randn([4, 12, 12, 64])));
+        return output.sub(output.mean()).square().mean().itemSync();
+      }),
+    );
+  }
+
+  it.each([
+    ['Gaussian weights', nn.normal(1), 2 / Math.PI],
+    ['even weights', nn.init.uniform(-1, 1), 0.75],
+    // ε is 3.5 % of the deviation.
+    ['the reference initialization', nn.init.uniform(0, 1e-3), 0.7],
+  ])('has a variance below 1: %s', (_, initializer, expected) => {
+    expect(Math.abs(variance(initializer) - expected)).toBeLessThan(0.03);
+  });
+});
+
 describe('a network without batch norm', () => {
   it('has as gradient of a batch the sum of those of its samples, and trains on one', () => {
     const model = build('bn-free');
@@ -127,6 +155,22 @@ describe('a network without batch norm', () => {
     }
     expect(nn.gradientTransformOf(build('batch'))).toBeUndefined();
     expect(nn.gradientTransformOf(build(nn.normalizations['bn-free']({ clipping: 0 })))).toBeUndefined();
+  });
+});
+
+describe('methods', () => {
+  it('that act behind the weights all work, and the others are refused', () => {
+    const refused: string[] = [];
+    for (const norm of Object.keys(nn.normalizations) as nn.NormalizationName[]) {
+      try {
+        expect(gradients(build(norm), images(2, 8), [0, 1]).get('blocks.0.conv.weight')?.length).toBe(81);
+      } catch (error) {
+        if (!(error instanceof EvenkeelError)) throw error;
+        expect(error.code).toBe('UNSUPPORTED');
+        refused.push(norm);
+      }
+    }
+    expect(refused).toEqual(['weight-standardized-group', 'ic', 'kalman', 'bnp']);
   });
 });
 

@@ -13,12 +13,13 @@ import { buildLoss, buildModel, loadModel, type OpenedData, openData } from './s
 import { version } from './version';
 
 /** Options that describe a model, which a checkpoint knows by itself. */
-const MODEL_OPTIONS = ['data', 'model', 'width', 'norm', 'norm-option'] as const;
+const MODEL_OPTIONS = ['data', 'model', 'width', 'model-option', 'norm', 'norm-option'] as const;
 
 const OPTIONS = {
   data: { ...CONFIG_OPTIONS.data, help: 'Data of a model with fresh weights. Default digits, which is built in.' },
   model: CONFIG_OPTIONS.model,
   width: CONFIG_OPTIONS.width,
+  'model-option': CONFIG_OPTIONS['model-option'],
   norm: CONFIG_OPTIONS.norm,
   'norm-option': CONFIG_OPTIONS['norm-option'],
   'data-dir': { kind: 'text', placeholder: 'DIR', help: 'Folder with the files of the data set (or EVENKEEL_DATA).' },

@@ -102,7 +102,7 @@ export const CONFIG_OPTIONS = {
   model: {
     kind: 'text',
     placeholder: 'NAME',
-    help: 'Network: mlp, lenet, resnet-tiny, resnet20, resnet56, resnet20v2, … Default: one that suits the data.',
+    help: 'Network: mlp, lenet, resnet-tiny, resnet20, resnet56, resnet20v2, reactnet20 (binary), … Default: one that suits the data.',
   },
   width: { kind: 'integer', least: 1, help: 'Channels of the first stage of a residual network.' },
   'model-option': {
