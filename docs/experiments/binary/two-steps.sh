@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Trains ReActNet-20 on CIFAR-10 in two steps with distillation from a float ResNet-20: with batch normalization, and without (BN-free).
-# usage: two-steps.sh DATA_DIR [OUT_DIR] [EPOCHS]     EPOCHS (60) of each step. Every run resumes where it stopped.
+# usage: two-steps.sh DATA_DIR [OUT_DIR] [EPOCHS]     EPOCHS (20) of each step. Every run resumes where it stopped.
 set -euo pipefail
 data=$1
 out=${2:-runs}
-epochs=${3:-60}
+epochs=${3:-20}
 program=${EVENKEEL:-$(dirname "$0")/../../../bin/evenkeel.js}
 
 node "$program" train --data cifar10 --data-dir "$data" --model resnet20 --norm batch --epochs "$epochs" --seed 1 \
