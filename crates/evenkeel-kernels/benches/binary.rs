@@ -5,7 +5,8 @@
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use evenkeel_kernels::binary::{
-    BinaryConv2d, Epilogue, PaddingValue, binary_conv2d, pack_signs, pack_weights,
+    BinaryConv2d, Epilogue, Layer, LayerActivation, LayerFunction, PaddingValue, binary_conv2d,
+    pack_signs, pack_weights,
 };
 use evenkeel_kernels::conv::{Conv2dGeometry, Conv2dOptions, conv2d_forward};
 use evenkeel_kernels::isa::{self, Level, bits};
@@ -38,7 +39,7 @@ impl<T: Copy> Aligned<T> {
     }
 }
 
-struct Layer {
+struct Case {
     geometry: BinaryConv2d,
     input: Aligned<u32>,
     weight: Aligned<u32>,
@@ -48,7 +49,7 @@ struct Layer {
     multiplications: usize,
 }
 
-impl Layer {
+impl Case {
     fn new(channels: usize, size: usize) -> Self {
         let geometry = BinaryConv2d {
             batch: 1,
@@ -73,7 +74,7 @@ impl Layer {
         let mut weight = Aligned::new(0, plan.weight_words());
         let weights = values(9 * channels * channels);
         pack_weights(&weights, 9, channels, channels, weight.all_mut()).unwrap();
-        Layer {
+        Case {
             geometry,
             input,
             weight,
@@ -85,11 +86,16 @@ impl Layer {
     }
 
     fn run(&mut self) {
-        let epilogue = Epilogue::Scaled {
-            scale: self.scale.all(),
-            bias: None,
-            output: self.output.all_mut(),
-        };
+        let epilogue = Epilogue::Layer(Layer {
+            function: LayerFunction {
+                scale: self.scale.all(),
+                normalize: None,
+                activation: LayerActivation::None,
+            },
+            residual: None,
+            output: Some(self.output.all_mut()),
+            signs: None,
+        });
         binary_conv2d(
             &self.geometry,
             black_box(self.input.all()),
@@ -169,7 +175,7 @@ fn table() {
             let rates: Vec<String> = LAYERS
                 .iter()
                 .map(|&(channels, size)| {
-                    let mut layer = Layer::new(channels, size);
+                    let mut layer = Case::new(channels, size);
                     let seconds = one_thread(|| fastest(|| layer.run()));
                     let rate = layer.multiplications as f64 / seconds / clock;
                     let faster = float_seconds(channels, size) / seconds;
@@ -187,7 +193,7 @@ fn convolution(criterion: &mut Criterion) {
     table();
     let mut group = criterion.benchmark_group("binary conv2d 3x3");
     for (channels, size) in LAYERS {
-        let mut layer = Layer::new(channels, size);
+        let mut layer = Case::new(channels, size);
         group.throughput(Throughput::Elements(layer.multiplications as u64));
         group.bench_function(format!("{channels}@{size}"), |bencher| {
             one_thread(|| bencher.iter(|| layer.run()));

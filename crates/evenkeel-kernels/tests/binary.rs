@@ -4,8 +4,8 @@ use evenkeel_kernels::binary::rprelu::{Rprelu, rprelu_forward};
 use evenkeel_kernels::binary::standardize::{Standardization, standardize};
 use evenkeel_kernels::binary::weights::{binarize, mean_magnitude};
 use evenkeel_kernels::binary::{
-    BinaryConv2d, Epilogue, PaddingValue, Thresholds, binary_conv2d, pack_signs, pack_weights,
-    unpack_signs,
+    BinaryConv2d, Epilogue, Layer, LayerActivation, LayerFunction, PaddingValue, Thresholds,
+    binary_conv2d, find_thresholds, pack_signs, pack_weights, threshold_words, unpack_signs,
 };
 use evenkeel_kernels::conv::{Conv2dGeometry, Conv2dOptions, conv2d_forward};
 
@@ -103,11 +103,17 @@ fn packed_layers_agree_with_float_layers_bit_for_bit() {
 
                 let expected = float_convolution(&g, &bits, &weight, &scale);
                 let mut output = vec![0.0; expected.len()];
-                let epilogue = Epilogue::Scaled {
+                let mut function = LayerFunction {
                     scale: &scale,
-                    bias: None,
-                    output: &mut output,
+                    normalize: None,
+                    activation: LayerActivation::None,
                 };
+                let epilogue = Epilogue::Layer(Layer {
+                    function,
+                    residual: None,
+                    output: Some(&mut output),
+                    signs: None,
+                });
                 binary_conv2d(&g, &bits, &packed, epilogue, &mut scratch).unwrap();
                 assert_eq!(output, expected, "{g:?}");
 
@@ -118,31 +124,23 @@ fn packed_layers_agree_with_float_layers_bit_for_bit() {
                     values(channels[1], 7),
                 ];
                 let next_shift = values(channels[1], 8);
-                let function = Rprelu {
+                let rprelu = Rprelu {
                     shift_in: &parameters[0],
                     slope: &parameters[1],
                     shift_out: &parameters[2],
                 };
                 let mut activated = vec![0.0; expected.len()];
-                rprelu_forward(&expected, function, &mut activated).unwrap();
+                rprelu_forward(&expected, rprelu, &mut activated).unwrap();
                 let mut unfused = vec![0; plan.output_words()];
                 pack_signs(&activated, Some(&next_shift), channels[1], &mut unfused).unwrap();
-                let thresholds =
-                    Thresholds::of(channels[1], (9 * channels[0]) as i32, |channel, sum| {
-                        let u = sum as f32 * scale[channel];
-                        let one = Rprelu {
-                            shift_in: &parameters[0][channel..=channel],
-                            slope: &parameters[1][channel..=channel],
-                            shift_out: &parameters[2][channel..=channel],
-                        };
-                        let mut y = [0.0];
-                        rprelu_forward(&[u], one, &mut y).unwrap();
-                        y[0] + next_shift[channel] < 0.0
-                    })
-                    .unwrap();
+                function.activation = LayerActivation::Rprelu(rprelu);
+                let cut: Vec<f32> = next_shift.iter().map(|shift| -shift).collect();
+                let limit = (9 * channels[0]) as i32;
+                let mut words = vec![0; threshold_words(channels[1])];
+                find_thresholds(function, &cut, limit, &mut words).unwrap();
                 let mut fused = vec![0; unfused.len()];
                 let epilogue = Epilogue::Signs {
-                    thresholds: &thresholds,
+                    thresholds: Thresholds::from_words(channels[1], &words).unwrap(),
                     output: &mut fused,
                 };
                 binary_conv2d(&g, &bits, &packed, epilogue, &mut scratch).unwrap();

@@ -1,7 +1,9 @@
 //! The convolution: constants of its windows, padded input, tasks.
 
-use super::epilogue::{Epilogue, Integers, Scaled, Signs, Store};
+use super::epilogue::{Epilogue, Integers, Store};
 use super::geometry::{BinaryConv2d, PaddingValue, Plan};
+use super::layer::LayerStore;
+use super::thresholds::SignStore;
 use super::tile::{Constants, Sweep};
 use super::{GROUP, WORD_BITS};
 use crate::error::{Result, check_length};
@@ -49,16 +51,12 @@ pub fn binary_conv2d(
                 scratch,
             );
         }
-        Epilogue::Scaled {
-            scale,
-            bias,
-            output,
-        } => {
-            let epilogue = Scaled::new(&plan, scale, bias, output)?;
+        Epilogue::Layer(layer) => {
+            let epilogue = LayerStore::new(&plan, layer)?;
             run(&plan, input, weight, &epilogue, scratch);
         }
         Epilogue::Signs { thresholds, output } => {
-            let epilogue = Signs::new(&plan, thresholds, output)?;
+            let epilogue = SignStore::new(&plan, thresholds, output)?;
             run(&plan, input, weight, &epilogue, scratch);
         }
     }

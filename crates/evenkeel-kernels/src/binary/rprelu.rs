@@ -9,7 +9,7 @@ use crate::reduce::with_scratch;
 const ROWS: usize = 256;
 
 /// The learned numbers, one of each for every channel.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct Rprelu<'a> {
     /// Added before; the negative of the paper's γ.
     pub shift_in: &'a [f32],

@@ -4,7 +4,7 @@ use super::*;
 use crate::testing::at_every_bit_level;
 
 /// Values around zero with zeros of both signs among them.
-fn values(count: usize, seed: u32) -> Vec<f32> {
+pub(super) fn values(count: usize, seed: u32) -> Vec<f32> {
     let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(12345);
     (0..count)
         .map(|_| {
@@ -59,14 +59,14 @@ fn naive(g: &BinaryConv2d, input: &[f32], weight: &[f32]) -> Vec<i32> {
     output
 }
 
-struct Case {
-    geometry: BinaryConv2d,
+pub(super) struct Case {
+    pub geometry: BinaryConv2d,
     bits: Vec<u32>,
     packed: Vec<u32>,
-    expected: Vec<i32>,
+    pub expected: Vec<i32>,
 }
 
-fn case(geometry: BinaryConv2d) -> Case {
+pub(super) fn case(geometry: BinaryConv2d) -> Case {
     let plan = geometry.plan().unwrap();
     let pixels = geometry.batch * geometry.size[0] * geometry.size[1];
     let input = values(pixels * geometry.in_channels, 1);
@@ -92,9 +92,13 @@ fn case(geometry: BinaryConv2d) -> Case {
 }
 
 impl Case {
-    fn run(&self, epilogue: Epilogue) {
+    pub fn run(&self, epilogue: Epilogue) {
+        self.try_run(epilogue).unwrap();
+    }
+
+    pub fn try_run(&self, epilogue: Epilogue) -> crate::Result {
         // Scratch space full of rubbish, as a reused buffer is.
-        let mut scratch = vec![0xdead_beef; self.geometry.plan().unwrap().scratch_words()];
+        let mut scratch = vec![0xdead_beef; self.geometry.plan()?.scratch_words()];
         binary_conv2d(
             &self.geometry,
             &self.bits,
@@ -102,7 +106,6 @@ impl Case {
             epilogue,
             &mut scratch,
         )
-        .unwrap();
     }
 
     fn integers(&self) -> Vec<i32> {
@@ -114,7 +117,7 @@ impl Case {
 
 const PADDINGS: [PaddingValue; 3] = [PaddingValue::Zero, PaddingValue::Plus, PaddingValue::Minus];
 
-fn geometries() -> Vec<BinaryConv2d> {
+pub(super) fn geometries() -> Vec<BinaryConv2d> {
     let mut all = Vec::new();
     let channels = [1, 3, 31, 32, 33, 63, 64, 65, 100, 130];
     let outputs = [1, 7, 8, 15, 16, 17, 33, 48, 49, 64, 65, 130];
@@ -186,80 +189,6 @@ fn long_sums_of_equal_and_opposite_signs_do_not_run_over() {
         assert_eq!(output[..17], [-65535; 17]);
         assert_eq!(output[17..], [65535; 17]);
     });
-}
-
-#[test]
-fn scaled_outputs_are_sum_times_scale_plus_bias() {
-    for geometry in geometries().into_iter().step_by(7) {
-        let case = case(geometry);
-        let channels = geometry.out_channels;
-        let (scale, bias) = (values(channels, 3), values(channels, 4));
-        for bias in [None, Some(&bias[..])] {
-            let wanted: Vec<f32> = case
-                .expected
-                .iter()
-                .enumerate()
-                .map(|(index, &sum)| {
-                    let scaled = sum as f32 * scale[index % channels];
-                    bias.map_or(scaled, |bias| scaled + bias[index % channels])
-                })
-                .collect();
-            at_every_bit_level(|| {
-                let mut output = vec![f32::NAN; wanted.len()];
-                case.run(Epilogue::Scaled {
-                    scale: &scale,
-                    bias,
-                    output: &mut output,
-                });
-                assert_eq!(output, wanted, "{geometry:?}");
-            });
-        }
-    }
-}
-
-#[test]
-fn fused_signs_are_those_of_the_unfused_function() {
-    for geometry in geometries().into_iter().step_by(5) {
-        let case = case(geometry);
-        let channels = geometry.out_channels;
-        let limit = (geometry.plan().unwrap().taps * geometry.in_channels) as i32;
-        let (scale, shift, slope) = (
-            values(channels, 5),
-            values(channels, 6),
-            values(channels, 7),
-        );
-        // RPReLU of any slope and scale, then a shifted sign.
-        let function = |channel: usize, sum: i32| {
-            let v = sum as f32 * scale[channel] + shift[channel];
-            let y = if v > 0.0 { v } else { slope[channel] * v };
-            y - 0.3 * slope[channel]
-        };
-        let thresholds =
-            Thresholds::of(channels, limit, |channel, sum| function(channel, sum) < 0.0).unwrap();
-        let unfused: Vec<f32> = case
-            .expected
-            .iter()
-            .enumerate()
-            .map(|(index, &sum)| function(index % channels, sum))
-            .collect();
-        let mut wanted = vec![0; geometry.plan().unwrap().output_words()];
-        pack_signs(&unfused, None, channels, &mut wanted).unwrap();
-        at_every_bit_level(|| {
-            let mut output = vec![0xdead_beef; wanted.len()];
-            case.run(Epilogue::Signs {
-                thresholds: &thresholds,
-                output: &mut output,
-            });
-            assert_eq!(output, wanted, "{geometry:?}");
-        });
-    }
-}
-
-#[test]
-fn thresholds_refuse_a_third_change() {
-    assert!(Thresholds::of(1, 4, |_, sum| sum.abs() > 2 || sum == 0).is_err());
-    assert!(Thresholds::of(1, 4, |_, sum| sum.abs() > 2).is_ok());
-    assert!(Thresholds::new(&[0], &[0, 1], &[true]).is_err());
 }
 
 #[test]

@@ -7,6 +7,17 @@ use std::arch::x86_64::*;
 #[derive(Clone, Copy)]
 pub struct Avx512(());
 
+impl Avx512 {
+    /// The token, for the bit vectors of the same processor.
+    ///
+    /// # Safety
+    /// The processor must have these instructions.
+    #[inline(always)]
+    pub(super) unsafe fn token() -> Self {
+        Avx512(())
+    }
+}
+
 /// Runs `op` compiled for AVX-512.
 ///
 /// # Safety

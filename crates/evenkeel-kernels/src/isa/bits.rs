@@ -4,7 +4,7 @@
 //! that counts the bits of a lane (VPOPCNTDQ: Ice Lake, Zen 4 and newer), and without (Skylake-X, Cascade Lake), where a table
 //! of nibbles in a register does it, as on AVX2. [`set_vector_popcount`] turns the instruction off, so that a test can run both.
 
-use super::{Level, level};
+use super::{Level, Simd, level};
 use std::sync::atomic::{AtomicU8, Ordering};
 
 /// How many vectors and pixels a kernel keeps in registers; see [`BitSimd::TILE`].
@@ -27,6 +27,8 @@ pub enum BitTile {
 pub trait BitSimd: Copy + Send + Sync + 'static {
     /// A vector of [`Self::LANES`] u32.
     type Words: Copy;
+    /// The f32 vectors of the same instruction set, with as many lanes.
+    type Float: Simd;
     /// A running count for each lane, in whatever form is cheapest to add to. It holds [`Self::CAPACITY`] words.
     type Tally: Copy;
 
@@ -61,17 +63,12 @@ pub trait BitSimd: Copy + Send + Sync + 'static {
     fn differences(self, tally: Self::Tally, a: Self::Words, b: Self::Words) -> Self::Tally;
     /// The counts as numbers.
     fn total(self, tally: Self::Tally) -> Self::Words;
-    /// Stores `f32(v) * scale + bias` lane by lane, where `v` is read as i32: a multiplication and then an addition, at every level.
-    ///
-    /// # Safety
-    /// `scale` and `bias` must be valid for reading and `out` for writing `LANES` f32.
-    unsafe fn store_scaled(
-        self,
-        v: Self::Words,
-        scale: *const f32,
-        bias: *const f32,
-        out: *mut f32,
-    );
+    /// The f32 vectors of this processor.
+    fn float(self) -> Self::Float;
+    /// Each lane, read as i32, rounded to f32.
+    fn to_float(self, v: Self::Words) -> <Self::Float as Simd>::F32;
+    /// Bit i is set where lane i of `a` is less than that of `b`; clear where either is NaN.
+    fn below(self, a: <Self::Float as Simd>::F32, b: <Self::Float as Simd>::F32) -> u32;
     /// Bit i is set where `x[i] + shift[i] < 0`, for 32 values. A NaN is not negative, nor is -0.
     ///
     /// # Safety
@@ -185,18 +182,28 @@ mod tests {
             assert_eq!(read(s.total(tally)), vec![32 * times as u32; lanes]);
             let once = s.total(s.differences(s.nothing(), x, y));
             assert_eq!(read(once), want(&|a, b| (a ^ b).count_ones()));
-            let (scale, bias) = ([0.1f32; 16], [-3.0f32; 16]);
+            let float = s.float();
+            assert_eq!(S::Float::LANES, lanes);
             let mut out = [0.0f32; 17];
-            // SAFETY: all three hold at least LANES values.
-            unsafe { s.store_scaled(x, scale.as_ptr(), bias.as_ptr(), out.as_mut_ptr()) };
+            // SAFETY: `out` holds more than LANES values.
+            unsafe { float.store(s.to_float(x), out.as_mut_ptr()) };
             for lane in 0..17 {
                 let expected = if lane < lanes {
-                    a[lane] as i32 as f32 * 0.1 - 3.0
+                    a[lane] as i32 as f32
                 } else {
                     0.0
                 };
                 assert_eq!(out[lane], expected);
             }
+            let mut values = [0.0f32; 16];
+            values[0] = -1.0;
+            values[1] = f32::NAN;
+            values[2] = -0.0;
+            values[3] = f32::NEG_INFINITY;
+            // SAFETY: `values` holds at least LANES values.
+            let values = unsafe { float.load(values.as_ptr()) };
+            assert_eq!(s.below(values, float.zero()), 0b1001);
+            assert_eq!(s.below(float.zero(), values), 0);
             let mut values = [1.0f32; 32];
             values[3] = -1.0;
             values[7] = -0.0;

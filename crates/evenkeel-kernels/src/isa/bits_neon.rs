@@ -1,5 +1,6 @@
 //! Bit vectors of NEON: `vcnt` counts the bits of each byte; bytes are added up and widened before they run over.
 
+use super::Neon;
 use super::bits::{BitOp, BitSimd, BitTile};
 use std::arch::aarch64::*;
 
@@ -21,6 +22,7 @@ pub unsafe fn run<O: BitOp>(op: O) -> O::Output {
 #[allow(clippy::undocumented_unsafe_blocks)]
 impl BitSimd for NeonBits {
     type Words = uint32x4_t;
+    type Float = Neon;
     type Tally = uint8x16_t;
     const LANES: usize = 4;
     /// A byte counts up to 8 a word.
@@ -68,18 +70,17 @@ impl BitSimd for NeonBits {
         unsafe { vpaddlq_u16(vpaddlq_u8(tally)) }
     }
     #[inline(always)]
-    unsafe fn store_scaled(
-        self,
-        v: uint32x4_t,
-        scale: *const f32,
-        bias: *const f32,
-        out: *mut f32,
-    ) {
-        unsafe {
-            let value = vcvtq_f32_s32(vreinterpretq_s32_u32(v));
-            let scaled = vmulq_f32(value, vld1q_f32(scale));
-            vst1q_f32(out, vaddq_f32(scaled, vld1q_f32(bias)));
-        }
+    fn float(self) -> Neon {
+        unsafe { Neon::token() }
+    }
+    #[inline(always)]
+    fn to_float(self, v: uint32x4_t) -> float32x4_t {
+        unsafe { vcvtq_f32_s32(vreinterpretq_s32_u32(v)) }
+    }
+    #[inline(always)]
+    fn below(self, a: float32x4_t, b: float32x4_t) -> u32 {
+        const PLACES: [u32; 4] = [1, 2, 4, 8];
+        unsafe { vaddvq_u32(vandq_u32(vcltq_f32(a, b), vld1q_u32(PLACES.as_ptr()))) }
     }
     #[inline(always)]
     unsafe fn signs(self, x: *const f32, shift: *const f32) -> u32 {

@@ -1,5 +1,6 @@
 //! Bit vectors for every target: arrays of four words.
 
+use super::Portable;
 use super::bits::{BitSimd, BitTile};
 
 /// Needs nothing of the processor.
@@ -11,6 +12,7 @@ type Words = [u32; LANES];
 
 impl BitSimd for PortableBits {
     type Words = Words;
+    type Float = Portable;
     type Tally = Words;
     const LANES: usize = LANES;
     const CAPACITY: usize = usize::MAX;
@@ -59,11 +61,20 @@ impl BitSimd for PortableBits {
         tally
     }
     #[inline(always)]
-    unsafe fn store_scaled(self, v: Words, scale: *const f32, bias: *const f32, out: *mut f32) {
+    fn float(self) -> Portable {
+        Portable::new()
+    }
+    #[inline(always)]
+    fn to_float(self, v: Words) -> [f32; LANES] {
+        std::array::from_fn(|i| v[i] as i32 as f32)
+    }
+    #[inline(always)]
+    fn below(self, a: [f32; LANES], b: [f32; LANES]) -> u32 {
+        let mut bits = 0;
         for i in 0..LANES {
-            // SAFETY: the caller promises LANES readable and writable values.
-            unsafe { *out.add(i) = v[i] as i32 as f32 * *scale.add(i) + *bias.add(i) };
+            bits |= u32::from(a[i] < b[i]) << i;
         }
+        bits
     }
     #[inline(always)]
     unsafe fn signs(self, x: *const f32, shift: *const f32) -> u32 {

@@ -4,6 +4,7 @@
 //! "Faster Population Counts Using AVX2 Instructions", 2018); bytes are added up and widened before they run over.
 
 use super::bits::{BitOp, BitSimd, BitTile};
+use super::{Avx2, Avx512};
 use std::arch::x86_64::*;
 
 /// Words whose counts a byte holds: up to 8 a word.
@@ -52,6 +53,7 @@ pub unsafe fn run_avx2<O: BitOp>(op: O) -> O::Output {
 macro_rules! avx512_words {
     () => {
         type Words = __m512i;
+        type Float = Avx512;
         const LANES: usize = 16;
 
         #[inline(always)]
@@ -83,17 +85,16 @@ macro_rules! avx512_words {
             unsafe { _mm512_setzero_si512() }
         }
         #[inline(always)]
-        unsafe fn store_scaled(
-            self,
-            v: __m512i,
-            scale: *const f32,
-            bias: *const f32,
-            out: *mut f32,
-        ) {
-            unsafe {
-                let scaled = _mm512_mul_ps(_mm512_cvtepi32_ps(v), _mm512_loadu_ps(scale));
-                _mm512_storeu_ps(out, _mm512_add_ps(scaled, _mm512_loadu_ps(bias)));
-            }
+        fn float(self) -> Avx512 {
+            unsafe { Avx512::token() }
+        }
+        #[inline(always)]
+        fn to_float(self, v: __m512i) -> __m512 {
+            unsafe { _mm512_cvtepi32_ps(v) }
+        }
+        #[inline(always)]
+        fn below(self, a: __m512, b: __m512) -> u32 {
+            unsafe { u32::from(_mm512_cmp_ps_mask::<_CMP_LT_OQ>(a, b)) }
         }
         #[inline(always)]
         unsafe fn signs(self, x: *const f32, shift: *const f32) -> u32 {
@@ -163,6 +164,7 @@ impl BitSimd for Avx512Bits {
 #[allow(clippy::undocumented_unsafe_blocks)]
 impl BitSimd for Avx2Bits {
     type Words = __m256i;
+    type Float = Avx2;
     type Tally = __m256i;
     const LANES: usize = 8;
     const CAPACITY: usize = BYTE_CAPACITY;
@@ -218,11 +220,16 @@ impl BitSimd for Avx2Bits {
         }
     }
     #[inline(always)]
-    unsafe fn store_scaled(self, v: __m256i, scale: *const f32, bias: *const f32, out: *mut f32) {
-        unsafe {
-            let scaled = _mm256_mul_ps(_mm256_cvtepi32_ps(v), _mm256_loadu_ps(scale));
-            _mm256_storeu_ps(out, _mm256_add_ps(scaled, _mm256_loadu_ps(bias)));
-        }
+    fn float(self) -> Avx2 {
+        unsafe { Avx2::token() }
+    }
+    #[inline(always)]
+    fn to_float(self, v: __m256i) -> __m256 {
+        unsafe { _mm256_cvtepi32_ps(v) }
+    }
+    #[inline(always)]
+    fn below(self, a: __m256, b: __m256) -> u32 {
+        unsafe { _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_LT_OQ>(a, b)) as u32 }
     }
     #[inline(always)]
     unsafe fn signs(self, x: *const f32, shift: *const f32) -> u32 {

@@ -7,6 +7,17 @@ use std::arch::aarch64::*;
 #[derive(Clone, Copy)]
 pub struct Neon(());
 
+impl Neon {
+    /// The token, for the bit vectors of the same processor.
+    ///
+    /// # Safety
+    /// The processor must have these instructions.
+    #[inline(always)]
+    pub(super) unsafe fn token() -> Self {
+        Neon(())
+    }
+}
+
 /// Runs `op` compiled for NEON.
 ///
 /// # Safety
