@@ -1,5 +1,6 @@
 export { AuxiliaryLoss, type AuxiliaryLossOptions, type AuxiliaryNetwork, isAuxiliaryNetwork } from './auxiliary-loss';
 export * from './binary';
+export * as binary from './binary/packed';
 export { Identity, Sequential } from './containers';
 export {
   type DiagnoseOptions,

@@ -51,6 +51,17 @@ export function countFlops(operation: string, counter: FlopCounter): void {
 
 let layers: ReadonlyMap<object, string> | undefined;
 
+/** Runs `body` with names for the modules that {@link attribute} sees. For traces. */
+export function withLayers<T>(names: ReadonlyMap<object, string>, body: () => T): T {
+  const before = layers;
+  layers = names;
+  try {
+    return body();
+  } finally {
+    layers = before;
+  }
+}
+
 /** Runs `body`; while a profile is taken, the commands it enqueues belong to the layer `owner`. For `Module.call`. */
 export function attribute<T>(owner: object, body: () => T): T {
   const name = layers?.get(owner);

@@ -109,8 +109,10 @@ export class Stream {
   #unreportedBytes = 0;
   /** What is noted of each command while a profile is taken. */
   #recorded: RecordedCommand[] | undefined;
-  /** The layer that commands belong to, while a profile is taken. */
+  /** The layer that commands belong to, while a profile or a trace is taken. */
   label = '';
+  /** Sees every command, while a trace is taken. */
+  tracer: ((operation: string, outputs: readonly Storage[], words: readonly Word[]) => void) | undefined;
 
   constructor(native: NativeBinding) {
     this.#native = native;
@@ -173,6 +175,7 @@ export class Stream {
     for (const word of words) this.#push(word);
     this.#words[start + 1] = this.#length - start - 2;
     this.#count++;
+    this.tracer?.(operation, outputs, words);
     this.#recorded?.push({
       operation,
       label: this.label,
