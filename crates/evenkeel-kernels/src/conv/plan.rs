@@ -51,8 +51,10 @@ pub(super) struct WeightPlan {
     pub parts: Parts,
     /// Sums over consecutive parts, each in a gradient of its own; they are added up in order.
     pub segments: usize,
-    /// Rows of the gradient in one task, a multiple of the micro-kernel's block, within one run of kernel elements.
+    /// Rows of the gradient in one block, a multiple of the micro-kernel's block, within one run of kernel elements.
     pub rows: usize,
+    /// Whether a task takes all blocks, so that pixels are copied and packed once, instead of one.
+    pub whole: bool,
 }
 
 /// Plans the gradient of the weights.
@@ -70,6 +72,7 @@ pub(super) fn weights(geometry: &Conv2dGeometry, views: &Views, longest_run: usi
             parts: Parts::new(frame.batch, rows, row_pixels, (4 * fitting).max(2 * PIXELS)),
             segments: 1,
             rows: longest_run.div_ceil(8).next_multiple_of(48),
+            whole: false,
         }
     } else {
         let pixels = (total / TASKS).clamp(48, fitting.max(PIXELS));
@@ -85,6 +88,7 @@ pub(super) fn weights(geometry: &Conv2dGeometry, views: &Views, longest_run: usi
             } else {
                 longest_run.div_ceil(4).next_multiple_of(48)
             },
+            whole: segments >= 8,
         }
     }
 }
@@ -162,8 +166,8 @@ pub(super) fn winograd(tiles: usize, rows: usize, panels: Panels, elements: usiz
         WinogradPlan {
             large: true,
             tiles,
-            panels: panels.count().div_ceil(8).max(1),
-            group: tiles.div_ceil(tiles.div_ceil(36)),
+            panels: 1,
+            group: tiles.div_ceil(tiles.div_ceil(144)),
         }
     } else {
         let group = (WINOGRAD_BYTES / tile_bytes / 12 * 12).clamp(24, 96);

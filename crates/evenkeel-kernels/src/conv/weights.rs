@@ -3,10 +3,10 @@
 use super::geometry::Conv2dGeometry;
 use super::plan;
 use super::sweep::with_source;
-use super::window::{Views, source_offsets};
+use super::window::{Part, Views, source_offsets};
 use crate::gemm::columns::ColumnProduct;
 use crate::gemm::lanes;
-use crate::gemm::panels::{Panels, Strided, pack_panel};
+use crate::gemm::panels::{Panels, Strided, pack_rows};
 use crate::gemm::scratch::{with_indices, with_scratch};
 use crate::gemm::target::Target;
 use crate::isa::dispatch;
@@ -15,7 +15,7 @@ use crate::parallel::{DisjointMut, for_each_task, piece};
 /// Bytes of one panel of the output's gradient that is multiplied with all strips of the input: a third of the first-level cache.
 const STRIP_BYTES: usize = 16 * 1024;
 
-/// One task's rows of the gradient: a part of a run of kernel elements and channels.
+/// Rows of the gradient that lie in one run of kernel elements and channels.
 struct Rows {
     /// The first source element, relative to the window's.
     offset: usize,
@@ -59,6 +59,9 @@ pub(super) fn backward_weights(
             row += count;
         }
     }
+    // Either every task takes all rows, or each takes one block of them.
+    let row_tasks = if plan.whole { 1 } else { blocks.len() };
+    let task_blocks = blocks.len() / row_tasks;
     let length = weight_gradient.len();
     let tables = parts.largest();
     let partial_length = if segments > 1 { segments * length } else { 0 };
@@ -75,20 +78,33 @@ pub(super) fn backward_weights(
             with_indices(|offsets| {
                 source_offsets(&views.frame, view, &tables, offsets);
                 let offsets = &offsets[..];
-                let tasks = segments * blocks.len();
-                for_each_task(tasks, geometry.multiplications(), |task| {
-                    let (segment, block) = (task / blocks.len(), &blocks[task % blocks.len()]);
+                // The gradient of the input has just read the output's gradient from front to back: its end is still in cache.
+                for_each_task(segments * row_tasks, geometry.multiplications(), |task| {
+                    let task = segments * row_tasks - 1 - task;
+                    let segment = task / row_tasks;
+                    let blocks = &blocks[piece(task % row_tasks, task_blocks, blocks.len())];
                     let target = target.from(segment * length);
-                    for index in piece(segment, segment_parts, parts.count()) {
-                        let part = parts.part(index);
-                        let pixels = part.images.len() * part.rows.len() * view.count[1];
-                        let first_pixel =
+                    let range = piece(segment, segment_parts, parts.count());
+                    let gradient_of = |part: &Part| {
+                        let pixel =
                             (part.images.start * views.size[0] + part.rows.start) * views.size[1];
+                        let pixels = part.images.len() * part.rows.len() * view.count[1];
+                        (pixel * views.channels, pixels)
+                    };
+                    for index in range.clone() {
+                        let part = parts.part(index);
+                        let (origin, pixels) = gradient_of(&part);
+                        let next = if index + 1 < range.end {
+                            let (origin, pixels) = gradient_of(&parts.part(index + 1));
+                            &output_gradient[origin..][..pixels * views.channels]
+                        } else {
+                            &[]
+                        };
                         with_source(&views, input, &part, |source| {
                             for group in 0..groups {
                                 let gradient = Strided {
                                     values: output_gradient,
-                                    origin: first_pixel * views.channels + group * outputs,
+                                    origin: origin + group * outputs,
                                     row_stride: views.channels,
                                     column_stride: 1,
                                 };
@@ -96,21 +112,29 @@ pub(super) fn backward_weights(
                                     let strip = strip_pixels(pixels, panels);
                                     for first in (0..pixels).step_by(strip) {
                                         let count = strip.min(pixels - first);
-                                        dispatch(ColumnProduct {
-                                            a: &source[group * inputs..],
-                                            a_offsets: &offsets[first..first + count],
-                                            a_start: block.offset,
-                                            count: block.count,
-                                            b: packed,
-                                            b_rows: pixels,
-                                            b_first: first,
-                                            panels,
-                                            range: 0..panels.count(),
-                                            c: target
-                                                .from(block.row * views.channels + group * outputs),
-                                            c_stride: views.channels,
-                                            accumulate: index % segment_parts > 0 || first > 0,
-                                        });
+                                        for (number, block) in blocks.iter().enumerate() {
+                                            let share = (first * blocks.len() + number * count)
+                                                * next.len();
+                                            let end = share + count * next.len();
+                                            let all = pixels * blocks.len();
+                                            dispatch(ColumnProduct {
+                                                a: &source[group * inputs..],
+                                                a_offsets: &offsets[first..first + count],
+                                                a_start: block.offset,
+                                                count: block.count,
+                                                b: packed,
+                                                b_rows: pixels,
+                                                b_first: first,
+                                                panels,
+                                                range: 0..panels.count(),
+                                                c: target.from(
+                                                    block.row * views.channels + group * outputs,
+                                                ),
+                                                c_stride: views.channels,
+                                                accumulate: index % segment_parts > 0 || first > 0,
+                                                ahead: &next[share / all..end / all],
+                                            });
+                                        }
                                     }
                                 });
                             }
@@ -146,20 +170,7 @@ fn with_packed<R>(
         return body(&gradient.values[gradient.origin..][..pixels * gradient.row_stride]);
     }
     with_scratch(pixels * panels.padded_columns(), |packed| {
-        // A few pixels through all panels at a time, so that the gradient is read from memory in its order.
-        const PIXELS: usize = 16;
-        for first in (0..pixels).step_by(PIXELS) {
-            let count = PIXELS.min(pixels - first);
-            let source = Strided {
-                origin: gradient.origin + first * gradient.row_stride,
-                ..gradient
-            };
-            for index in 0..panels.count() {
-                let panel = panels.panel(index);
-                let to = &mut packed[pixels * panel.start + first * panel.width..];
-                pack_panel(to, panel, count, source);
-            }
-        }
+        pack_rows(packed, panels, pixels, gradient);
         body(packed)
     })
 }

@@ -34,6 +34,52 @@ pub(crate) struct ColumnProduct<'a> {
     pub c_stride: usize,
     /// Adds to what `c` holds.
     pub accumulate: bool,
+    /// What the next product will read from memory: asked for while this one computes.
+    pub ahead: &'a [f32],
+}
+
+/// Memory that is asked for line by line while a kernel computes, so that reading it later does not wait.
+#[derive(Clone, Copy)]
+pub(crate) struct Ahead {
+    next: *const f32,
+    /// Bytes for every step of the kernel's inner loop.
+    step: usize,
+}
+
+impl Ahead {
+    /// Nothing: `here` is asked for again and again, which costs nothing where it is in cache.
+    #[inline(always)]
+    pub(crate) fn none(here: *const f32) -> Ahead {
+        Ahead {
+            next: here,
+            step: 0,
+        }
+    }
+
+    /// All of `values` within `steps` steps, as far as a line a step gets; nothing, `here`, where there are none.
+    #[inline(always)]
+    fn all(values: &[f32], steps: usize, here: *const f32) -> Ahead {
+        if values.is_empty() {
+            return Ahead::none(here);
+        }
+        Ahead {
+            next: values.as_ptr(),
+            step: (size_of_val(values) / steps.max(1)).min(64),
+        }
+    }
+
+    /// `step` bytes a step, from `next` on.
+    #[inline(always)]
+    pub(crate) fn stream(next: *const f32, step: usize) -> Ahead {
+        Ahead { next, step }
+    }
+
+    /// The next `step` bytes.
+    #[inline(always)]
+    pub(crate) fn advance<S: Simd>(&mut self, s: S) {
+        s.prefetch(self.next);
+        self.next = self.next.wrapping_byte_add(self.step);
+    }
 }
 
 impl ColumnProduct<'_> {
@@ -71,11 +117,14 @@ pub(crate) unsafe fn column_tile<S: Simd, const MR: usize, const NV: usize>(
     c_stride: usize,
     tail: usize,
     accumulate: bool,
+    ahead: &mut Ahead,
 ) {
+    let mut next = *ahead;
     // SAFETY: the caller's promise; vectors but the last are whole, and of the last no more than `tail` lanes are touched.
     unsafe {
         let mut sums = [[s.zero(); NV]; MR];
         for offset in offsets {
+            next.advance(s);
             let a = a.add(offset);
             let mut vectors = [s.zero(); NV];
             for j in 0..NV {
@@ -89,6 +138,7 @@ pub(crate) unsafe fn column_tile<S: Simd, const MR: usize, const NV: usize>(
             }
             b = b.add(NV * S::LANES);
         }
+        *ahead = next;
         for i in 0..MR {
             for j in 0..NV {
                 let p = c.add(i * c_stride + j * S::LANES);
@@ -128,6 +178,7 @@ pub(crate) unsafe fn strip<S: Simd>(
     c_stride: usize,
     tail: usize,
     accumulate: bool,
+    ahead: &mut Ahead,
 ) {
     // Nine rows are a 3x3 window of one channel, or a row of it of three; at least eight sums hide an addition's latency.
     macro_rules! tiles {
@@ -140,7 +191,7 @@ pub(crate) unsafe fn strip<S: Simd>(
                     let (a, c) = (a.add(row), c.add(row * c_stride));
                     $(if left >= $rows {
                         column_tile::<S, $rows, $vectors>(
-                            s, a, offsets.clone(), b, c, c_stride, tail, accumulate,
+                            s, a, offsets.clone(), b, c, c_stride, tail, accumulate, ahead,
                         );
                         row += $rows;
                         continue;
@@ -173,6 +224,8 @@ impl SimdOp for ColumnProduct<'_> {
     #[inline(always)]
     fn call<S: Simd>(self, s: S) {
         self.check(S::LANES);
+        let tiles = self.count.div_ceil(12) * self.range.len();
+        let mut ahead = Ahead::all(self.ahead, tiles * self.a_offsets.len(), self.b.as_ptr());
         for first in (0..self.count).step_by(BLOCK) {
             let rows = first..(first + BLOCK).min(self.count);
             for index in self.range.clone() {
@@ -195,6 +248,7 @@ impl SimdOp for ColumnProduct<'_> {
                         self.c_stride,
                         panel.columns - (panel.vectors - 1) * S::LANES,
                         self.accumulate,
+                        &mut ahead,
                     );
                 }
             }

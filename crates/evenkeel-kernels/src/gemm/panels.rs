@@ -163,6 +163,72 @@ impl SimdOp for Copy<'_> {
     }
 }
 
+/// Packs all panels of a matrix whose rows are consecutive in memory, row by row: the matrix is read in the order of memory.
+pub(crate) fn pack_rows(packed: &mut [f32], panels: Panels, rows: usize, source: Strided<'_>) {
+    assert_eq!(source.column_stride, 1);
+    dispatch(CopyRows {
+        packed,
+        panels,
+        rows,
+        source,
+    });
+}
+
+/// See [`pack_rows`].
+struct CopyRows<'a> {
+    packed: &'a mut [f32],
+    panels: Panels,
+    rows: usize,
+    source: Strided<'a>,
+}
+
+impl SimdOp for CopyRows<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call<S: Simd>(self, s: S) {
+        let (panels, rows, stride) = (self.panels, self.rows, self.source.row_stride);
+        if rows == 0 || panels.columns() == 0 {
+            return;
+        }
+        assert_eq!(
+            panels.lanes(),
+            S::LANES,
+            "the instruction set changed during a call"
+        );
+        let from = &self.source.values[self.source.origin..];
+        assert!((rows - 1) * stride + panels.columns() <= from.len());
+        let packed = &mut self.packed[..rows * panels.padded_columns()];
+        let last = panels.panel(panels.count() - 1);
+        // Columns in panels of two whole vectors; what follows is the last panel's.
+        let whole = last.start;
+        let tail = last.columns - (last.vectors - 1) * S::LANES;
+        for row in 0..rows {
+            // SAFETY: the asserts compared the last row with both slices: panels of two vectors lie `rows * width` apart, the last one
+            // behind them, and of its last vector only the columns that exist are read.
+            unsafe {
+                let from = from.as_ptr().add(row * stride);
+                let width = VECTORS * S::LANES;
+                let mut to = packed.as_mut_ptr().add(row * width);
+                for start in (0..whole).step_by(width) {
+                    for vector in 0..VECTORS {
+                        let at = vector * S::LANES;
+                        s.store(s.load(from.add(start + at)), to.add(at));
+                    }
+                    to = to.wrapping_add(rows * width);
+                }
+                let to = packed.as_mut_ptr().add(rows * whole + row * last.width);
+                let from = from.add(whole);
+                for at in (0..last.width - S::LANES).step_by(S::LANES) {
+                    s.store(s.load(from.add(at)), to.add(at));
+                }
+                let at = last.width - S::LANES;
+                s.store(s.load_partial(from.add(at), tail), to.add(at));
+            }
+        }
+    }
+}
+
 /// Packs a panel of a matrix whose columns are consecutive in memory: by squares that are transposed in registers.
 struct Transpose<'a> {
     packed: &'a mut [f32],

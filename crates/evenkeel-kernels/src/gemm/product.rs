@@ -151,6 +151,7 @@ fn column_task(
                 c,
                 c_stride: n,
                 accumulate: accumulate || first > 0,
+                ahead: &[],
             });
         }
     });

@@ -5,6 +5,7 @@
 //! from it. So an image in NHWC is read where it lies: the rows of the matrix are the output's pixels, and the runs are
 //! the kernel's rows (kernel width × channels consecutive floats), with no im2col.
 
+use super::columns::Ahead;
 use super::panels::{Panel, Panels};
 use super::target::Target;
 use crate::isa::{Simd, SimdOp};
@@ -74,7 +75,7 @@ impl RowProduct<'_> {
     }
 
     #[inline(always)]
-    fn panel<S: Simd>(&self, s: S, panel: Panel, b: &[f32]) {
+    fn panel<S: Simd>(&self, s: S, panel: Panel, b: &[f32], between: usize) {
         let tail = panel.columns - (panel.vectors - 1) * S::LANES;
         let rows = Scattered {
             a: self.a.as_ptr(),
@@ -103,7 +104,16 @@ impl RowProduct<'_> {
             // of these runs.
             unsafe {
                 let runs = &self.runs[first..next];
-                row_strip(s, panel.vectors, rows, runs, b.as_ptr(), tail, start);
+                row_strip(
+                    s,
+                    panel.vectors,
+                    rows,
+                    runs,
+                    b.as_ptr(),
+                    tail,
+                    start,
+                    between,
+                );
             }
             depth += block;
             first = next;
@@ -158,6 +168,9 @@ impl Rows for Scattered<'_> {
 
 /// All rows of one panel of `vectors` vectors, cut into tiles that fill the registers: 24 of 32 sums, or 12 of 16.
 ///
+/// While a tile is computed, the rows after it are asked for, where left-hand rows follow one another, `between` floats apart (0: they do
+/// not, or they are in cache).
+///
 /// # Safety
 /// As for [`row_tile`], for all rows together.
 #[inline(always)]
@@ -169,6 +182,7 @@ pub(crate) unsafe fn row_strip<S: Simd, R: Rows>(
     b: *const f32,
     tail: usize,
     start: Start<'_>,
+    between: usize,
 ) {
     // The last rows take the smallest tile that holds them; it computes its last row several times and stores it once.
     macro_rules! tiles {
@@ -195,7 +209,12 @@ pub(crate) unsafe fn row_strip<S: Simd, R: Rows>(
             unsafe {
                 let a: [*const f32; $rows] = std::array::from_fn(|i| rows.a($row + i.min(last)));
                 let c: [*mut f32; $rows] = std::array::from_fn(|i| rows.c($row + i.min(last)));
-                row_tile::<S, $rows, $vectors>(s, a, runs, b, c, last + 1, tail, start);
+                let ahead = if between > 0 {
+                    Ahead::stream(a[0].wrapping_add($rows * between), 4 * $rows)
+                } else {
+                    Ahead::none(b)
+                };
+                row_tile::<S, $rows, $vectors>(s, a, runs, b, c, last + 1, tail, start, ahead);
             }
             $row += $rows;
         }};
@@ -242,6 +261,7 @@ pub(crate) unsafe fn row_tile<S: Simd, const MR: usize, const NV: usize>(
     rows: usize,
     tail: usize,
     start: Start<'_>,
+    mut ahead: Ahead,
 ) {
     // SAFETY: the caller's promise; vectors but the last are whole, and of the last no more than `tail` lanes are touched.
     unsafe {
@@ -276,6 +296,7 @@ pub(crate) unsafe fn row_tile<S: Simd, const MR: usize, const NV: usize>(
             let end = run.offset + run.length;
             let mut index = run.offset;
             while index < end {
+                ahead.advance(s);
                 let mut vectors = [s.zero(); NV];
                 for j in 0..NV {
                     vectors[j] = s.load(b.add(j * S::LANES));
@@ -321,11 +342,17 @@ impl SimdOp for RowProduct<'_> {
         self.check(S::LANES);
         let depth: usize = self.runs.iter().map(|run| run.length).sum();
         let mut b = self.b;
+        // The first panel brings the rows into the cache; for the others they are there.
+        let mut between = match self.a_offsets {
+            [first, second, ..] if self.runs.len() == 1 && second - first == depth => depth,
+            _ => 0,
+        };
         for index in self.range.clone() {
             let panel = self.panels.panel(index);
             let (this, rest) = b.split_at(depth * panel.width);
             b = rest;
-            self.panel(s, panel, this);
+            self.panel(s, panel, this, between);
+            between = 0;
         }
     }
 }

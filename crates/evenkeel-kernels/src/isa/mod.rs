@@ -165,6 +165,12 @@ pub trait Simd: Copy + Send + Sync + 'static {
         }
     }
 
+    /// Asks for the cache line at `p` before it is needed. Any address is allowed: nothing is read.
+    #[inline(always)]
+    fn prefetch(self, p: *const f32) {
+        let _ = p;
+    }
+
     /// The zero vector.
     #[inline(always)]
     fn zero(self) -> Self::F32 {

@@ -4,7 +4,7 @@
 
 use super::lines::Lines;
 use super::tiles::{Tiling, transform_input};
-use crate::gemm::columns::strip;
+use crate::gemm::columns::{Ahead, strip};
 use crate::gemm::panels::{Panel, Panels};
 use crate::gemm::rows::{Rows, Run, Start, row_strip};
 use crate::gemm::target::Target;
@@ -230,7 +230,7 @@ impl SimdOp for Multiply<'_> {
                 } else {
                     Start::Zero
                 };
-                row_strip(s, self.panel.vectors, rows, &runs, b, S::LANES, start);
+                row_strip(s, self.panel.vectors, rows, &runs, b, S::LANES, start, 0);
             }
         }
     }
@@ -451,6 +451,7 @@ impl SimdOp for SumOuterProducts<'_> {
                     width,
                     S::LANES,
                     self.accumulate,
+                    &mut Ahead::none(self.b.as_ptr()),
                 );
             }
         }
