@@ -2,7 +2,7 @@
  * Testable properties of the norms people use today. Those of Batch Renormalization, EvoNorm, Switchable and Online Normalization are in
  * ../batch-renorm.test.ts, ../evo-norm.test.ts, ../switchable-norm.test.ts and ../online-norm.test.ts.
  */
-import { manualSeed, nn, noGrad, randn, type Tensor, tensor } from '../../../src';
+import { manualSeed, models, nn, noGrad, optim, randn, scope, type Tensor, tensor } from '../../../src';
 import { expectClose } from '../../support/golden';
 import { noise } from '../support';
 
@@ -66,6 +66,36 @@ describe('methods that promise to keep samples apart', () => {
       expect(run(other)).not.toEqual(run(sample));
     },
   );
+});
+
+describe('a batch of one sample', () => {
+  it('is too little for ic in front of a classifier, which says so', () => {
+    const model = models.resnetCifar({ depth: 8, width: 4, norm: 'ic' });
+    expect(() => model.call(noise([1, 8, 8, 3], 1))).toThrow('single value of each channel');
+  });
+
+  it.each(names.filter((name) => name !== 'ic'))('is enough for a step with %s, with finite gradients', (norm) => {
+    manualSeed(7);
+    const model = models.resnetCifar({ depth: 8, width: 4, norm, classes: 3 });
+    for (const seed of [1, 2]) {
+      model.zeroGrad();
+      scope(() => {
+        const loss = new nn.CrossEntropyLoss().call(
+          model.call(noise([1, 8, 8, 3], seed)),
+          tensor([2], { dtype: 'int32' }),
+        );
+        loss.backward();
+        nn.gradientTransformOf(model)?.apply(model.parameters());
+        new optim.SGD(model.parameters(), { learningRate: 0.01 }).step();
+      });
+      const broken = model
+        .namedParameters()
+        .filter(([, { grad }]) => grad?.dataSync().every(Number.isFinite) === false);
+      expect(broken.map(([name]) => name)).toEqual([]);
+    }
+    expect([...model.stateDict().values()].every((value) => value.dataSync().every(Number.isFinite))).toBe(true);
+    expect(nn.gradientTransformOf(model) !== undefined).toBe(norm === 'bnp' || norm === 'bn-free');
+  });
 });
 
 describe('batch normalization', () => {

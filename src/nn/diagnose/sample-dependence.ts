@@ -27,7 +27,11 @@ export async function sampleDependence(
   images: Tensor,
 ): Promise<SampleDependence | undefined> {
   const batch = images.shape[0] ?? 0;
+  // Each pass starts from the same running statistics: where they move within a pass, that is dependence, and not between passes.
+  const buffers: (readonly [Tensor, Awaited<ReturnType<Tensor['data']>>])[] = [];
+  for (const buffer of model.buffers()) buffers.push([buffer, (await buffer.data()).slice()]);
   const outputs = async (start: number, end: number): Promise<Float32Array> => {
+    for (const [buffer, values] of buffers) buffer.copyFrom(values);
     const result = noGrad(() => scope(() => model.call(images.slice({ starts: [start], ends: [end] }))));
     if (isAuxiliaryNetwork(model)) model.takeAuxiliaryLogits()?.dispose();
     try {
