@@ -154,3 +154,18 @@ def resnet18(request):
 
 def tiny(request):
     return training_step(Tiny(), request, 1, 8)
+
+
+def resnet18_inference(request):
+    """One pass without gradients, with running statistics."""
+    model = ResNet18(request["norm"]).eval()
+    if request["layout"] == "NHWC":
+        model = model.to(memory_format=torch.channels_last)
+    forward = torch.compile(model) if request.get("compile") else model
+    x = layout_of(torch.randn(request["batch"], 3, 224, 224), request["layout"])
+
+    def step():
+        with torch.inference_mode():
+            forward(x)
+
+    return step

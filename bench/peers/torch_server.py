@@ -5,6 +5,7 @@ Requests: {"work": "resnet20", "norm": "batch" | "group" | "filter-response", "b
           {"work": "convolution", "batch", "height", "width", "inChannels", "outChannels", "kernel", "stride", "groups",
            "layout", "steps", "inputGradient": true}
           {"work": "resnet18", "norm", "batch", "layout", "compile", "steps"}     at 224 x 224
+          {"work": "resnet18-inference", as resnet18}
           {"work": "tiny", "layout", "compile", "steps"}     three convolutions of eight channels, batch 1
           {"work": "norm", "norm": ..., "shape": [n, h, w, c], "layout", "steps", "compile"}
 Answer:   {"seconds": [one time a step]}  or {"error": "..."}
@@ -20,7 +21,7 @@ import time
 import torch
 import torch.nn as nn
 
-from torch_networks import layout_of, norm_layer, resnet18, resnet20, tiny
+from torch_networks import layout_of, norm_layer, resnet18, resnet18_inference, resnet20, tiny
 
 if os.environ.get("OMP_NUM_THREADS"):
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
@@ -67,7 +68,14 @@ def norm(request):
     return step
 
 
-WORK = {"resnet20": resnet20, "resnet18": resnet18, "tiny": tiny, "convolution": convolution, "norm": norm}
+WORK = {
+    "resnet20": resnet20,
+    "resnet18": resnet18,
+    "resnet18-inference": resnet18_inference,
+    "tiny": tiny,
+    "convolution": convolution,
+    "norm": norm,
+}
 prepared = {}
 
 for line in sys.stdin:

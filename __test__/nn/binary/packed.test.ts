@@ -28,9 +28,8 @@ describe('a packed network', () => {
       norm,
       width: name === 'reactnetA' ? 8 : 12,
       classes: 7,
-      stem: 'cifar',
-      ...(norm === 'batch' ? {} : { downsample: 'binary-weight' }),
-    } as never);
+      modelOptions: { stem: 'cifar', ...(norm === 'batch' ? {} : { downsample: 'binary-weight' }) },
+    });
     disturb(model);
     const packed = nn.binary.pack(model, { imageShape: [24, 20, 3] });
     const images = randn([3, 24, 20, 3]);
