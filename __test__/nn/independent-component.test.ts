@@ -91,7 +91,7 @@ describe('independentComponent', () => {
     [2, 9, 1, 65],
   ];
 
-  it('is batch norm where values are kept, and 0 elsewhere', () => {
+  it('IC-7: is batch norm where values are kept, and 0 elsewhere', () => {
     for (const shape of shapes) {
       manualSeed(3);
       const channels = shape.at(-1)!;
@@ -147,7 +147,7 @@ describe('independentComponent', () => {
     expect(results[2]).toEqual(results[0]);
   });
 
-  it('multiplies correlations with the keep chance', () => {
+  it('IC-4: multiplies correlations with the keep chance', () => {
     manualSeed(7);
     const x = correlated(200_000, 0.6);
     for (const rate of [0.05, 0.5]) {
@@ -160,7 +160,7 @@ describe('independentComponent', () => {
     }
   });
 
-  it('multiplies mutual information with the square of the keep chance', () => {
+  it('IC-3: multiplies mutual information with the square of the keep chance', () => {
     manualSeed(8);
     const x = correlated(200_000, 0.6);
     const plain = columnsOf(independentComponent(x, { rate: 0 }).dataSync());
@@ -182,7 +182,7 @@ describe('independentComponent', () => {
 });
 
 describe('IndependentComponent', () => {
-  it('on average puts out in training what it puts out in evaluation', () => {
+  it('IC-7: on average puts out in training what it puts out in evaluation', () => {
     manualSeed(9);
     const layer = new nn.IndependentComponent({ channels: 3, dropRate: 0.2, momentum: 1 });
     layer.beta!.copyFrom(Float32Array.of(0.5, -1, 2));
@@ -202,8 +202,8 @@ describe('IndependentComponent', () => {
     }
   });
 
-  it('keeps inputs of a weight row from pulling in one direction', () => {
-    // IC-6: gradients of a row are the input times a number; behind ReLU all have one sign, behind an IC layer hardly ever.
+  it('IC-6: keeps inputs of a weight row from pulling in one direction', () => {
+    // Gradients of a row are the input times a number; behind ReLU all have one sign, behind an IC layer hardly ever.
     manualSeed(10);
     const coherent = (inputs: ArrayLike<number>, features: number) => {
       let rows = 0;

@@ -1,7 +1,7 @@
 import * as models from '../../src/models';
 import * as nn from '../../src/nn';
 import { attachState, stateOf } from '../../src/nn/statistics-chain';
-import { gradcheck, manualSeed, memory, noGrad, scope, type Tensor, tensor } from '../../src/tensor';
+import { gradcheck, kalmanPredict, manualSeed, memory, noGrad, scope, type Tensor, tensor } from '../../src/tensor';
 import { noise } from './support';
 
 function resnet(options: nn.KalmanNormalizationOptions): nn.Module {
@@ -38,6 +38,18 @@ describe('the prediction by random maps of the released code', () => {
       expect(Math.abs(predictions[1]![at]! - mean)).toBeLessThan(4 * error);
       expect(Math.abs(predictions[1]![10 + at]! / variance - 1)).toBeLessThan(0.15);
     }
+  });
+
+  it('keeps the diagonal of what full covariances would become (BKN-5)', async () => {
+    const [variances, matrix] = [[0.5, 2, 0.1, 1.3], noise([4, 3], 7)];
+    const state = tensor([1, -2, 0.5, 3, ...variances], { shape: [2, 1, 4] });
+    const a = [...matrix.dataSync()];
+    // diag(Aᵀ diag(v) A), through the whole matrix.
+    const full = [0, 1, 2].map((i) =>
+      [0, 1, 2].map((j) => variances.reduce((sum, v, k) => sum + a[3 * k + i]! * v * a[3 * k + j]!, 0)),
+    );
+    const predicted = [...(await kalmanPredict(state, matrix).data())].slice(3);
+    for (const [at, value] of predicted.entries()) expect(value).toBeCloseTo(full[at]![at]!, 5);
   });
 
   it('has gradients into the statistics and the kernel, with a border and a stride', async () => {

@@ -118,7 +118,7 @@ describe('a chain of statistics', () => {
     expect(stateOf(new nn.Concatenate().call([first, noise([4, 3, 3, 1], 1)]))).toBeUndefined();
   });
 
-  it('is exactly batch norm with the weight 0', () => {
+  it('BKN-1: is exactly batch norm with the weight 0', () => {
     for (const version of [1, 2] as const) {
       const run = (norm: nn.Normalization) => {
         manualSeed(4);
@@ -132,8 +132,8 @@ describe('a chain of statistics', () => {
     }
   });
 
-  it('steadies the statistics of two samples', () => {
-    // BKN-4, at initialization: the spread of variances with q = 0.5 and of means with q = 0.9.
+  it('BKN-4: steadies the statistics of two samples', () => {
+    // At initialization: the spread of variances with q = 0.5 and of means with q = 0.9.
     const spreads = (priorWeight: number) => {
       manualSeed(5);
       const layers: nn.Module[] = [];

@@ -103,7 +103,7 @@ describe('batchNormPreconditioning', () => {
       [1, 1, 1, 3],
       3,
     ],
-  ] as const)('changes the gradients of one layer: %s', (_name, create, shape, ratio) => {
+  ] as const)('BNP-1: changes the gradients of one layer: %s', (_name, create, shape, ratio) => {
     manualSeed(1);
     const layer: nn.Conv2d | nn.Linear = create();
     const input = noise(shape, 1).add(0.7);
@@ -124,8 +124,8 @@ describe('batchNormPreconditioning', () => {
     if (layer.bias !== undefined) expectClose(layer.bias.grad!.dataSync(), result.bias, 3e-5);
   });
 
-  it('makes the step of batch norm with frozen statistics', () => {
-    // BNP-2: W' = W diag(σ̃), b' = b + W μ; a step of size 0.1 on (W', b'), and back.
+  it('BNP-2: makes the step of batch norm with frozen statistics', () => {
+    // W' = W diag(σ̃), b' = b + W μ; a step of size 0.1 on (W', b'), and back.
     for (const dense of [true, false]) {
       manualSeed(2);
       const layer = dense
@@ -159,8 +159,8 @@ describe('batchNormPreconditioning', () => {
     }
   });
 
-  it('holds the variance of all data at any batch size', () => {
-    // BNP-8: σ² = 4, ρ = 0.99.
+  it('BNP-8: holds the variance of all data at any batch size', () => {
+    // σ² = 4, ρ = 0.99.
     manualSeed(4);
     for (const batch of [1, 2, 6, 60]) {
       const statistics = { pooled: new nn.InputStatistics(16), naive: new nn.InputStatistics(16) };
@@ -198,7 +198,7 @@ describe('batchNormPreconditioning', () => {
     expect([...merged.variance.dataSync()]).toEqual(before);
   });
 
-  it('leaves the function of the network alone, in training and outside', () => {
+  it('BNP-10: leaves the function of the network alone, in training and outside', () => {
     const build = (norm: nn.Normalization) => {
       manualSeed(6);
       return models.resnetCifar({ depth: 8, width: 4, norm });
@@ -213,8 +213,8 @@ describe('batchNormPreconditioning', () => {
     expect([...alone.dataSync()]).toEqual([...watched.call(images).dataSync()].slice(0, 10));
   });
 
-  it('lowers the condition number of badly scaled least squares', () => {
-    // BNP-6: scales from 0.1 to 10, offsets of three deviations; 500 steps at a common rate.
+  it('BNP-6: lowers the condition number of badly scaled least squares', () => {
+    // Scales from 0.1 to 10, offsets of three deviations; 500 steps at a common rate.
     const error = (preconditioned: boolean) => {
       manualSeed(7);
       const [rows, features] = [200, 10];

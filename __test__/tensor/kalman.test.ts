@@ -76,7 +76,7 @@ describe('kalmanNorm', () => {
     [2, 5, 1, 65],
   ];
 
-  it('without a prior, or with the weight 0, is batch norm to the bit, with all gradients', () => {
+  it('BKN-1: without a prior, or with the weight 0, is batch norm to the bit, with all gradients', () => {
     for (const shape of shapes) {
       for (const weighted of [false, true]) {
         const channels = shape.at(-1)!;
@@ -171,7 +171,7 @@ describe('kalmanNorm', () => {
     expect(Number.isFinite((await priorWeight.grad!.data())[0])).toBe(true);
   });
 
-  it('narrows the spread of the statistics as the theory says', async () => {
+  it('BKN-2: narrows the spread of the statistics as the theory says', async () => {
     // BKN-2: a fixed prior equal to the truth, groups of 4 values, N(1, 4). 20,000 groups give the expectations to about 1 %.
     const [groups, channels, size] = [2000, 10, 4];
     const x = randn([groups * size, channels])
@@ -197,7 +197,7 @@ describe('kalmanNorm', () => {
     }
   });
 
-  it('has an optimal weight where the theory puts it', async () => {
+  it('BKN-3: has an optimal weight where the theory puts it', async () => {
     // BKN-3: σ = 2, groups of 4; a prior that is off by b has its least error at (σ²/n) / (b² + σ²/n).
     const [groups, channels, size] = [2000, 10, 4];
     const x = randn([groups * size, channels]).mul(2);
@@ -276,8 +276,8 @@ describe('kalmanNorm', () => {
 });
 
 describe('transitions', () => {
-  it('of ReLU and a convolution are the moments of the layer, away from borders', async () => {
-    // BKN-5: 20,000 pseudo-samples.
+  it('BKN-5: of ReLU and a convolution are the moments of the layer, away from borders', async () => {
+    // 20,000 pseudo-samples.
     const [inputs, outputs, samples] = [5, 4, 20_000];
     const state = noise([2, 1, inputs], 3).abs().add(0.2);
     const weight = noise([3, 3, inputs, outputs], 4);

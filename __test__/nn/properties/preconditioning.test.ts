@@ -212,6 +212,70 @@ describe('the condition number', () => {
   );
 });
 
+describe('a step', () => {
+  /** Frozen statistics, an affine map behind them, and one step of size 0.1 for `tanh(W h + b)` on squared errors, all in float64. */
+  const steps = (affine: boolean) => {
+    manualSeed(5);
+    const [rows, features, outputs] = [20, 6, 4];
+    const drawn = (count: number) => Float64Array.from(randn([count]).dataSync());
+    const input = Array.from({ length: rows }, () => drawn(features).map((value, j) => 3 * value * (j + 1) + 2 * j));
+    const targets = Array.from({ length: rows }, () => drawn(outputs));
+    const means = input[0]!.map((_, j) => input.reduce((sum, row) => sum + row[j]! / rows, 0));
+    const variances = input[0]!.map((_, j) => input.reduce((sum, row) => sum + (row[j]! - means[j]!) ** 2 / rows, 0));
+    const largest = Math.max(...variances);
+    const deviations = variances.map((value) => Math.sqrt(value + 1e-2 * largest + 1e-4));
+    const [gamma, beta] = affine
+      ? [drawn(features), drawn(features)]
+      : [new Float64Array(features).fill(1), new Float64Array(features)];
+    // The normalized network; the plain one has the same function.
+    const inner = Array.from({ length: outputs }, () => drawn(features));
+    const offsets = drawn(outputs);
+    const normalized = input.map((row) =>
+      row.map((value, j) => (gamma[j]! * (value - means[j]!)) / deviations[j]! + beta[j]!),
+    );
+    const slopes = input.map((_, at) =>
+      inner.map((weights, i) => {
+        const t = Math.tanh(weights.reduce((sum, w, j) => sum + w * normalized[at]![j]!, offsets[i]!));
+        return ((2 * (t - targets[at]![i]!)) / rows) * (1 - t * t);
+      }),
+    );
+    /** `[bias; weights]` of the plain network with the function of a normalized one. */
+    const plain = (weights: Float64Array, offset: number): number[] => [
+      weights.reduce((sum, w, j) => sum + w * (beta[j]! - (gamma[j]! * means[j]!) / deviations[j]!), offset),
+      ...weights.map((w, j) => (w * gamma[j]!) / deviations[j]!),
+    ];
+    const sum = (i: number, value: (at: number) => number) =>
+      input.reduce((total, _, at) => total + slopes[at]![i]! * value(at), 0);
+    return inner.map((weights, i) => {
+      const bias = sum(i, () => 1);
+      const gradient = weights.map((_, j) => sum(i, (at) => normalized[at]![j]!));
+      const expected = plain(
+        weights.map((w, j) => w - 0.1 * gradient[j]!),
+        offsets[i]! - 0.1 * bias,
+      );
+      // P Pᵀ g in closed form.
+      const raw = weights.map((_, j) => sum(i, (at) => input[at]![j]!));
+      const shifts = means.map((mean, j) => beta[j]! - (gamma[j]! * mean) / deviations[j]!);
+      const scales = gamma.map((value, j) => value / deviations[j]!);
+      const inside = raw.map((value, j) => shifts[j]! * bias + scales[j]! * value);
+      const changed = [
+        shifts.reduce((total, shift, j) => total + shift * inside[j]!, bias),
+        ...inside.map((value, j) => scales[j]! * value),
+      ];
+      return { expected, actual: plain(weights, offsets[i]!).map((value, at) => value - 0.1 * changed[at]!) };
+    });
+  };
+
+  it.each([false, true])(
+    'BNP-2: is that of batch norm with frozen statistics, to 1e-12 in float64 (affine: %s)',
+    (affine) => {
+      for (const { expected, actual } of steps(affine)) {
+        for (const [at, value] of actual.entries()) expect(Math.abs(value - expected[at]!)).toBeLessThan(1e-12);
+      }
+    },
+  );
+});
+
 describe('gradient descent', () => {
   it('BNP-11: approaches the solutions of a flat problem at the rate of its non-zero curvatures', () => {
     const curvatures = [0, 0, 1, 3, 17, 30];
