@@ -1,4 +1,4 @@
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { main } from '../../src/cli/main';
@@ -105,6 +105,13 @@ describe('evenkeel train-binary', () => {
     ).toBe(true);
   });
 
+  test('begins both steps anew with --overwrite', async () => {
+    const last = join(folder, 'parts', 'step2', 'last.safetensors');
+    expect(existsSync(last)).toBe(true);
+    expect((await train('parts', '--overwrite', '--max-steps', '5')).code).toBe(0);
+    expect(existsSync(last)).toBe(false);
+  });
+
   test('learns from a teacher, whose path is kept for resuming', async () => {
     const teacher = join(folder, 'teacher');
     const float = ['train', ...DATA, '--model', 'resnet-tiny', '--width', '2', '--out', folder, '--run', 'teacher'];
@@ -116,6 +123,18 @@ describe('evenkeel train-binary', () => {
     );
     const wrong = await train('student', '--resume');
     expect([wrong.code, wrong.error]).toEqual([2, expect.stringContaining('teacher was')]);
+    const other = await evenkeel(
+      'train',
+      '--data',
+      'cifar10',
+      '--data-dir',
+      folder,
+      '--teacher',
+      teacher,
+      '--out',
+      folder,
+    );
+    expect([other.code, other.error]).toEqual([2, expect.stringContaining('was trained on digits')]);
     const smooth = await train('smooth', '--teacher', teacher, '--label-smoothing', '0.1');
     expect([smooth.code, smooth.error]).toEqual([2, expect.stringContaining('no labels')]);
   });

@@ -139,6 +139,46 @@ describe('options of binary networks', () => {
     expect(() => models.create('resnet20', { modelOptions: { weights: 'float' } })).toThrow('resnet20 has no options');
   });
 
+  it('are those of each paper', () => {
+    const [xnor, real, act] = [models.xnorNet18, models.biRealNet18, models.reactNet18].map((create) =>
+      create({ width: 2, norm: 'bn-free' }),
+    ) as [models.BinaryNetwork, models.BinaryNetwork, models.BinaryNetwork];
+    const traits = ({ stemActivation, headActivation, blocks }: models.BinaryNetwork) => {
+      const { conv, activation } = blocks[0]!;
+      const shortcut = (blocks[4]!.shortcut as models.DownsampleShortcut).conv.constructor.name;
+      const edges = [stemActivation, headActivation].map((layer) => layer?.constructor.name);
+      return [
+        ...edges,
+        conv.activation,
+        conv.activationGradient,
+        conv.weightGradient,
+        activation?.constructor.name,
+        shortcut,
+      ];
+    };
+    const float = 'ScaledStandardizedConv2d';
+    expect(traits(xnor)).toEqual([
+      'PReLU',
+      'PReLU',
+      'sign',
+      'steClip',
+      'scaleAndClip',
+      undefined,
+      'BinaryWeightConv2d',
+    ]);
+    expect(traits(real)).toEqual([undefined, undefined, 'sign', 'approxSign', 'clip', undefined, float]);
+    expect(traits(act)).toEqual([undefined, undefined, 'rsign', 'approxSign', 'clip', 'RPReLU', float]);
+  });
+
+  it('of bn-free leave out gains and the standardized stem with the standardization', () => {
+    const norm = nn.normalizations['bn-free']({ standardize: false, gain: true });
+    const model = models.reactNet20({ norm });
+    expect(model.stem).toBeInstanceOf(nn.Conv2d);
+    expect(model.stem).not.toBeInstanceOf(nn.ScaledStandardizedConv2d);
+    expect(model.namedParameters().filter(([name]) => name.endsWith('gain'))).toEqual([]);
+    expect(models.reactNet20({ norm: 'bn-free' }).stem).toBeInstanceOf(nn.ScaledStandardizedConv2d);
+  });
+
   it('reach every layer', () => {
     const model = models.create('reactnet20', {
       norm: nn.normalizations['bn-free']({ standardize: false }),

@@ -1,7 +1,7 @@
 import { EvenkeelError } from '../../src/errors';
 import * as models from '../../src/models';
 import * as nn from '../../src/nn';
-import { binarize, manualSeed, noGrad, ones, randn, scope, type Tensor, tensor } from '../../src/tensor';
+import { binarize, concatenate, manualSeed, noGrad, ones, randn, scope, type Tensor, tensor } from '../../src/tensor';
 import { noise } from '../nn/support';
 
 const SIZE = 8;
@@ -195,6 +195,22 @@ describe('a binary block', () => {
           'DownsampleShortcut',
           undefined,
         ]);
+      }),
+    );
+  });
+
+  it('passes its input on twice as it is where ReActNet-A doubles the channels', () => {
+    manualSeed(5);
+    const model = models.reactNetA({ width: 2, stem: 'cifar', norm: 'bn-free' });
+    noGrad(() =>
+      scope(() => {
+        const block = model.blocks[3]!;
+        expect([block.conv.inChannels, block.conv.outChannels, block.conv.kernelSize]).toEqual([4, 8, [1, 1]]);
+        const input = noise([2, 4, 4, 4], 9);
+        const branch = block.conv.call(input.div(block.beta)).mul(0.25);
+        const expected = block.activation!.call(branch.add(concatenate([input, input], -1))).dataSync();
+        const result = block.call(input).dataSync();
+        for (const [at, value] of expected.entries()) expect(result[at]).toBeCloseTo(value, 5);
       }),
     );
   });

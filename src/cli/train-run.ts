@@ -64,8 +64,8 @@ export async function trainRun(
     await checkSameRun(last, runDirectory, config);
   }
   const human = values.json ? console.error : console.out;
-  const data = await openData(config, values['data-dir']);
   const teacher = await loadTeacher(config);
+  const data = await openData(config, values['data-dir']);
   const { trainer, trainLoader, testLoader, model } = buildRun(config, data, teacher);
   if (config.initialWeights !== undefined && !goesOn) {
     await loadInitialWeights(config.initialWeights, model);
