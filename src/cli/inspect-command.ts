@@ -1,3 +1,6 @@
+import { readPackedGraph } from '../nn/binary/packed-file';
+import type { PackedGraph } from '../nn/binary/packed-graph';
+import { describePacked } from '../nn/binary/packed-report';
 import { readSafetensorsHeader } from '../serialization/safetensors';
 import { formatInteger, formatScaled, formatTable } from '../training/format';
 import { describeOptions, type OptionTable, parseOptions } from './arguments';
@@ -11,15 +14,17 @@ const OPTIONS = {
 /** Metadata longer than this is shortened for the eye; `--json` shows all of it. */
 const LONGEST_VALUE = 100;
 
-/** `evenkeel inspect`: what is in a safetensors file. */
+/** `evenkeel inspect`: what is in a safetensors file; of a packed network, its layers. */
 export const inspectCommand: Command = {
   name: 'inspect',
   summary: 'show the tensors and metadata of a safetensors file',
-  help: () => `evenkeel inspect FILE: shows the tensors and the metadata of a safetensors file, of Evenkeel or any other program
+  help: () => `evenkeel inspect FILE: shows the tensors and the metadata of a safetensors file, of Evenkeel or any other program;
+of a packed network (evenkeel export --packed) its layers: what runs, bits, bytes, and why it is not binary where it is not
 
 Examples
   evenkeel inspect runs/digits-resnet-tiny-frn            the best checkpoint of a run
   evenkeel inspect model.safetensors --json | jq .tensors
+  evenkeel inspect digits.packed.safetensors               the layers of a packed network
 
 Options
 ${describeOptions(OPTIONS)}
@@ -31,6 +36,7 @@ async function run(args: readonly string[], console: Console): Promise<ExitCode>
   const { values, positionals } = parseOptions(args, OPTIONS, ['FILE']);
   const path = await resolveCheckpoint(positionals[0] ?? '');
   const { tensors, metadata, fileBytes } = await readSafetensorsHeader(path);
+  const graph = await readPackedGraph(path);
   const listed = tensors.map(({ name, elementType, shape, begin, end }) => ({
     name,
     type: elementType,
@@ -39,7 +45,13 @@ async function run(args: readonly string[], console: Console): Promise<ExitCode>
   }));
   if (values.json) {
     const parsed = Object.fromEntries([...metadata].map(([key, text]) => [key, parseIfJson(text)]));
-    console.out.write(`${JSON.stringify({ path, bytes: fileBytes, metadata: parsed, tensors: listed })}\n`);
+    console.out.write(
+      `${JSON.stringify({ path, bytes: fileBytes, metadata: parsed, tensors: listed, ...(graph === undefined ? {} : { layers: describePacked(graph) }) })}\n`,
+    );
+    return 0;
+  }
+  if (graph !== undefined) {
+    console.out.write(formatPacked(path, fileBytes, graph));
     return 0;
   }
   const elements = listed.reduce((sum, { shape }) => sum + shape.reduce((product, extent) => product * extent, 1), 0);
@@ -55,6 +67,50 @@ async function run(args: readonly string[], console: Console): Promise<ExitCode>
     console.out.write(`\n${settings.join('\n')}\n`);
   }
   return 0;
+}
+
+function formatPacked(path: string, fileBytes: number, graph: PackedGraph): string {
+  const layers = describePacked(graph);
+  const sum = (count: (layer: (typeof layers)[number]) => number) =>
+    layers.reduce((all, layer) => all + count(layer), 0);
+  const heading = [
+    'layer',
+    'kernel',
+    'output',
+    'weight bits',
+    'floats',
+    'bytes',
+    'binary MAC',
+    'float MAC',
+    'why not binary',
+  ];
+  const rows = layers.map((layer) => [
+    layer.module.replace(/ \(.*/, ''),
+    layer.kernel,
+    `[${layer.shape.join(', ')}]`,
+    formatInteger(layer.binaryWeights),
+    formatInteger(layer.floats),
+    formatInteger(layer.bytes),
+    formatScaled(layer.binaryMultiplyAdds),
+    formatScaled(layer.floatMultiplyAdds),
+    layer.whyNotBinary,
+  ]);
+  const total = [
+    'total',
+    '',
+    '',
+    formatInteger(sum((layer) => layer.binaryWeights)),
+    formatInteger(sum((layer) => layer.floats)),
+    formatInteger(sum((layer) => layer.bytes)),
+    formatScaled(sum((layer) => layer.binaryMultiplyAdds)),
+    formatScaled(sum((layer) => layer.floatMultiplyAdds)),
+    '',
+  ];
+  const classes = graph.classNames.length === 0 ? '' : `\nclasses: ${shorten(graph.classNames.join(', '))}`;
+  return (
+    `${path}: a packed binary network of ${formatScaled(fileBytes)}B for images of [${graph.imageShape.join(', ')}]\n\n` +
+    `${formatTable([heading, ...rows], total)}\n${classes === '' ? '' : `${classes}\n`}`
+  );
 }
 
 function parseIfJson(text: string): unknown {

@@ -4,6 +4,7 @@ import type { Command, Console, ExitCode } from './command';
 import { compareCommand } from './compare-command';
 import { doctorCommand } from './doctor-command';
 import { evaluateCommand } from './evaluate-command';
+import { exportCommand } from './export-command';
 import { inspectCommand } from './inspect-command';
 import { predictCommand } from './predict-command';
 import { trainBinaryCommand } from './train-binary-command';
@@ -15,6 +16,7 @@ const COMMANDS: readonly Command[] = [
   trainBinaryCommand,
   evaluateCommand,
   predictCommand,
+  exportCommand,
   inspectCommand,
   compareCommand,
   doctorCommand,

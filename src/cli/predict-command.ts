@@ -1,8 +1,12 @@
 import { readFile } from 'node:fs/promises';
+import type { Dataset } from '../data';
 import { EvenkeelError } from '../errors';
+import { readPackedGraph } from '../nn/binary/packed-file';
+import { PackedNetwork } from '../nn/binary/packed-network';
 import { systemErrorCode } from '../serialization/replace-file';
 import { predict } from '../training/evaluate';
 import { formatPercent, formatTable } from '../training/format';
+import type { Network } from '../training/types';
 import { describeOptions, type OptionTable, parseOptions, UsageError } from './arguments';
 import { resolveCheckpoint } from './checkpoint-path';
 import type { Command, Console, ExitCode } from './command';
@@ -20,16 +24,20 @@ const OPTIONS = {
   json: { kind: 'flag', help: 'One JSON object a line for each image on standard output.' },
 } as const satisfies OptionTable;
 
-/** `evenkeel predict`: what a checkpoint sees in single images. */
+/** `evenkeel predict`: what a checkpoint, or a packed network, sees in single images. */
 export const predictCommand: Command = {
   name: 'predict',
-  summary: 'classify single images with a checkpoint',
-  help: () => `evenkeel predict CHECKPOINT: classifies test images or raw image files
+  summary: 'classify single images with a checkpoint or a packed network',
+  help: () => `evenkeel predict CHECKPOINT [IMAGE...]: classifies test images or raw image files
+
+CHECKPOINT is a file, a run directory, or a packed network (evenkeel export --packed), which needs no data but takes no --index either.
+An IMAGE is what --file takes.
 
 Examples
   evenkeel predict runs/digits-resnet-tiny-frn --index 7
   evenkeel predict runs/digits-resnet-tiny-frn --index 0 --index 1 --top 1 --json
   evenkeel predict runs/digits-resnet-tiny-frn --file seven.raw
+  evenkeel predict digits.packed.safetensors seven.raw eight.raw
 
 Options
 ${describeOptions(OPTIONS)}
@@ -43,8 +51,37 @@ interface Example {
   readonly label: number | undefined;
 }
 
+/** A trained network and what it takes. */
+interface Classifier {
+  readonly model: Network;
+  readonly imageShape: readonly [number, number, number];
+  readonly classNames: readonly string[];
+  /** How pixels become input. */
+  readonly test: Pick<Dataset, 'mean' | 'std' | 'maximum'>;
+  /** The test images; none for a packed network. */
+  readonly images: Dataset | undefined;
+}
+
+async function openClassifier(path: string, directory: string | undefined): Promise<Classifier> {
+  if ((await readPackedGraph(path)) === undefined) {
+    const { model, config } = await loadModel(path);
+    const data = await openData(config, directory);
+    return { model, imageShape: data.imageShape, classNames: data.classNames, test: data.test, images: data.test };
+  }
+  const model = await PackedNetwork.load(path);
+  const { imageShape, classNames, normalization } = model.graph;
+  if (normalization === undefined) {
+    throw new EvenkeelError(
+      'UNSUPPORTED',
+      `${path} does not say how pixels become its input; pack it with the option normalization, or with evenkeel export`,
+    );
+  }
+  const { mean, deviation: std, maximum } = normalization;
+  return { model, imageShape, classNames, test: { mean, std, maximum }, images: undefined };
+}
+
 async function run(args: readonly string[], console: Console): Promise<ExitCode> {
-  const { values, positionals } = parseOptions(args, OPTIONS, ['CHECKPOINT']);
+  const { values, positionals } = parseOptions(args, OPTIONS, ['CHECKPOINT', '[IMAGE]...']);
   const indices = (values.index ?? []).map((text) => {
     const index = Number(text);
     if (!Number.isSafeInteger(index) || index < 0) {
@@ -52,19 +89,21 @@ async function run(args: readonly string[], console: Console): Promise<ExitCode>
     }
     return index;
   });
-  const files = values.file ?? [];
+  const [checkpoint = '', ...images] = positionals;
+  const files = [...(values.file ?? []), ...images];
   if (indices.length + files.length === 0) {
-    throw new UsageError('Say which images: --index N of the test data, or --file FILE.');
+    throw new UsageError('Say which images: --index N of the test data, or files.');
   }
-  const path = await resolveCheckpoint(positionals[0] ?? '');
-  const { model, config } = await loadModel(path);
-  const data = await openData(config, values['data-dir']);
+  const { model, ...data } = await openClassifier(await resolveCheckpoint(checkpoint), values['data-dir']);
   const examples: Example[] = [];
   for (const index of indices) {
-    if (index >= data.test.length) {
-      throw new UsageError(`--index ${index}: the test data has ${data.test.length} images, numbered from 0.`);
+    if (data.images === undefined) {
+      throw new UsageError('--index: a packed network knows no test data; give image files.');
     }
-    examples.push({ source: `#${index}`, pixels: pixelsOf(data.test, index), label: data.test.labels[index] });
+    if (index >= data.images.length) {
+      throw new UsageError(`--index ${index}: the test data has ${data.images.length} images, numbered from 0.`);
+    }
+    examples.push({ source: `#${index}`, pixels: pixelsOf(data.images, index), label: data.images.labels[index] });
   }
   for (const file of files) {
     examples.push({ source: file, pixels: await readPixels(file, data.imageShape), label: undefined });

@@ -138,7 +138,13 @@ export async function loadInitialWeights(path: string, model: Network): Promise<
 }
 
 /** A batch of one image, normalized as in training. */
-export function imageTensor({ test, imageShape }: OpenedData, pixels: ArrayLike<number>): Tensor {
+export function imageTensor(
+  {
+    test,
+    imageShape,
+  }: { readonly test: Pick<data.Dataset, 'mean' | 'std' | 'maximum'> } & Pick<OpenedData, 'imageShape'>,
+  pixels: ArrayLike<number>,
+): Tensor {
   const [, , channels] = imageShape;
   const { mean, std, maximum } = test;
   const values = Float32Array.from(pixels, (pixel, index) => {

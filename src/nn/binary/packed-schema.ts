@@ -10,11 +10,6 @@ const MOST_STEPS = 100_000;
 /** The most values that one step may expand to on the device. */
 const MOST_VALUES = 2 ** 31;
 
-/** The graph as JSON. */
-export function formatGraph(graph: PackedGraph): string {
-  return JSON.stringify({ format: FORMAT, version: VERSION, ...graph });
-}
-
 type Fields = Readonly<Record<string, unknown>>;
 
 /** Reads fields of JSON objects and fails with `fail` at the first that is not what it must be. */
@@ -104,6 +99,16 @@ const FIELDS: Readonly<Record<PackedStep['kind'], readonly string[]>> = {
     'activation',
   ],
 };
+
+/** The graph as JSON, its fields always in the same order: what is loaded and saved again is the same file. */
+export function formatGraph({ imageShape, steps, result, classNames, normalization }: PackedGraph): string {
+  const ordered = steps.map((step) => {
+    const fields = new Map<string, unknown>(Object.entries(step));
+    return Object.fromEntries([...BASE, ...FIELDS[step.kind]].map((name) => [name, fields.get(name)]));
+  });
+  const given = normalization === undefined ? {} : { normalization };
+  return JSON.stringify({ format: FORMAT, version: VERSION, imageShape, result, classNames, ...given, steps: ordered });
+}
 
 /** How many values each kind of step reads: the least and the most. */
 const INPUTS: Readonly<Partial<Record<PackedStep['kind'], readonly [number, number]>>> = {
