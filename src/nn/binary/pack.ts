@@ -4,6 +4,7 @@ import type { Module } from '../module';
 import { signBytes } from './packed-bits';
 import type { BinaryStep, PackedActivation, PackedNormalization, PackedStep } from './packed-graph';
 import { PackedNetwork } from './packed-network';
+import { cutOf, foldFactor, scaleOfSigns } from './packed-numbers';
 import { type TracedNode, type TracedOperation, type TracedValue, traceNetwork } from './packed-trace';
 
 /** Options of {@link pack}. */
@@ -158,7 +159,7 @@ class Packer {
     if (activation !== undefined && activation.kind !== 'relu') this.#putActivation(index, activation);
     const reader = this.#signReader(fusion.value, outChannels);
     if (reader !== undefined) {
-      put('cut', cutOf(reader, outChannels));
+      put('cut', cutOfReader(reader, outChannels));
       this.#absorbSigns(reader);
     }
     const inputs = [this.#numberOfBits(fusion.convolution.inputs[0]!)];
@@ -200,9 +201,9 @@ class Packer {
   #emitFloat(node: TracedNode): void {
     const { operation, module } = node;
     if (operation.kind === 'signs') {
-      // Of a value whose signs another step already makes, or with another shift.
-      if (!this.#numbers.has(node.output))
-        this.#emitOneSigns(node.inputs[0]!, { signs: node as Of<'signs'>, scale: undefined });
+      // Of a value whose signs no other step makes, or with another shift than there; signs of signs are those.
+      const known = this.#numbers.has(node.output) || signsBefore(node.output) !== undefined;
+      if (!known) this.#emitOneSigns(node.inputs[0]!, { signs: node as Of<'signs'>, scale: undefined });
       return;
     }
     if (operation.kind === 'unpack') return;
@@ -279,7 +280,7 @@ class Packer {
 
   #emitOneSigns(value: TracedValue, reader: SignReader): void {
     const { channels } = reader.signs.operation;
-    this.arrays.set(`${this.steps.length}.cut`, cutOf(reader, channels));
+    this.arrays.set(`${this.steps.length}.cut`, cutOfReader(reader, channels));
     const signs = this.#number(reader.signs.output);
     const { module } = reader.signs;
     this.steps.push({ kind: 'signs', module, inputs: [this.numberOf(value)], signs, channels });
@@ -299,11 +300,9 @@ class Packer {
     return undefined;
   }
 
-  /** The number of a value of bits; signs of unpacked signs are those signs. */
+  /** The number of a value of bits. */
   #numberOfBits(bits: TracedValue): number {
-    const { source } = bits;
-    const unpack = isNode(source, 'signs') ? source.inputs[0]!.source : undefined;
-    return isNode(unpack, 'unpack') ? this.numberOf(unpack.inputs[0]!) : this.numberOf(bits);
+    return this.numberOf(signsBefore(bits) ?? bits);
   }
 
   #number(value: TracedValue): number {
@@ -311,6 +310,18 @@ class Packer {
     this.#numbers.set(value, number);
     return number;
   }
+}
+
+function cutOfReader({ signs, scale }: SignReader, channels: number): Float32Array {
+  return cutOf(signs.operation.shift, scale?.operation.factor, channels);
+}
+
+/** The bits that signs were unpacked from, where `bits` are the signs of those: an RSign in front of a layer that takes ±1. */
+function signsBefore(bits: TracedValue): TracedValue | undefined {
+  const { source } = bits;
+  if (!isNode(source, 'signs') || source.operation.shift !== undefined) return undefined;
+  const unpack = source.inputs[0]!.source;
+  return isNode(unpack, 'unpack') ? unpack.inputs[0] : undefined;
 }
 
 /** Whether `node` can be done in the same pass, behind what is there; notes it. */
@@ -353,62 +364,4 @@ function absorb(fusion: Fusion, node: TracedNode): boolean {
     if (others.every((input) => input === first)) fusion.absorbed.add(copies);
   }
   return true;
-}
-
-/** `scale · factor` where every product is exact, so that `(sum · scale) · factor` has the same bits in one multiplication. */
-function foldFactor(scale: Float32Array, factor: number): Float32Array | undefined {
-  const isPowerOfTwo = factor > 0 && Math.log2(factor) % 1 === 0;
-  if (!isPowerOfTwo) return undefined;
-  const folded = scale.map((value) => value * factor);
-  // Sums of at least one scale stay away from where f32 loses bits.
-  const safe = folded.every((value) => value === 0 || (Math.abs(value) > 1e-30 && Math.abs(value) < 1e30));
-  return safe ? folded : undefined;
-}
-
-/** The one magnitude of each output's weights; nothing where they differ, or where an output has a single weight. */
-function scaleOfSigns(weight: Float32Array, outChannels: number): Float32Array | undefined {
-  if (weight.length <= outChannels) return undefined;
-  const scale = weight.slice(0, outChannels).map(Math.abs);
-  for (let index = outChannels; index < weight.length; index += 1) {
-    if (Math.abs(weight[index]!) !== scale[index % outChannels]) return undefined;
-  }
-  return scale;
-}
-
-const words = new DataView(new ArrayBuffer(4));
-
-/** The float that is `rank` steps above the lowest. */
-function floatOfRank(rank: number): number {
-  words.setUint32(0, rank >= 0x80000000 ? rank - 0x80000000 : 0xffffffff - rank);
-  return words.getFloat32(0);
-}
-
-function rankOfFloat(value: number): number {
-  words.setFloat32(0, value);
-  const bits = words.getUint32(0);
-  return bits < 0x80000000 ? bits + 0x80000000 : 0xffffffff - bits;
-}
-
-/**
- * For each channel the smallest value whose sign is +1: `(value · factor) + shift >= 0`, each step rounded to f32. Both are monotone, so
- * it is found by bisection over all floats, and comparing with it gives the signs of the separate steps.
- */
-function cutOf({ signs, scale }: SignReader, channels: number): Float32Array {
-  const { shift } = signs.operation;
-  const factor = scale?.operation.factor;
-  return Float32Array.from({ length: channels }, (_, channel) => {
-    const added = shift?.[channel] ?? 0;
-    const isNegative = (value: number) =>
-      Math.fround((factor === undefined ? value : Math.fround(value * factor)) + added) < 0;
-    let low = rankOfFloat(Number.NEGATIVE_INFINITY);
-    let high = rankOfFloat(Number.POSITIVE_INFINITY);
-    if (!isNegative(floatOfRank(low))) return Number.NEGATIVE_INFINITY;
-    while (high - low > 1) {
-      const middle = Math.floor((low + high) / 2);
-      if (isNegative(floatOfRank(middle))) low = middle;
-      else high = middle;
-    }
-    // -0 and 0 are equal in every comparison.
-    return floatOfRank(high) + 0;
-  });
 }
