@@ -170,7 +170,7 @@ describe('methods', () => {
         refused.push(norm);
       }
     }
-    expect(refused).toEqual(['weight-standardized-group', 'ic', 'kalman', 'bnp']);
+    expect(refused).toEqual(['ic', 'kalman', 'bnp']);
   });
 });
 

@@ -4,12 +4,14 @@ import type { Normalization } from './normalization';
 
 /**
  * Group normalization of convolutions with standardized weights (Qiao et al. 2019, "Micro-Batch Training with Batch-Channel
- * Normalization and Weight Standardization"). Linear layers and the classifier stay as they are.
+ * Normalization and Weight Standardization"). Linear layers and the classifier stay as they are;
+ * binary layers take the signs of standardized weights.
  */
 export function weightStandardizedGroup(options: GroupNormalizationOptions = {}): Normalization {
   return {
     ...group(options),
     name: 'weight-standardized-group',
+    binaryWeight: { standardize: true, gain: false },
     weight: ({ kind, options: layer }) => (kind === 'conv2d' ? new WeightStandardizedConv2d(layer) : undefined),
   };
 }
