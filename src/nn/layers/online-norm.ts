@@ -1,5 +1,6 @@
 import { EvenkeelError } from '../../errors';
-import { concatenate, customFunction, noGrad, ones, type Tensor, zeros } from '../../tensor';
+import { concatenate, customFunction, keep, noGrad, ones, type Tensor, tensor, zeros } from '../../tensor';
+import { type KalmanNormOptions, kalmanNorm } from '../../tensor/operations/kalman';
 import { batchNorm, rmsNorm } from '../../tensor/operations/normalization';
 import { checkRange, formatOptions } from '../check';
 import type { Module } from '../module';
@@ -53,12 +54,16 @@ export class OnlineNorm extends NormalizationLayer {
   readonly guard: OnlineNormGuard;
   /** The activation that follows. */
   readonly activate: Module;
+  readonly #statistics: Decay;
+  readonly #gradients: Decay;
 
   constructor(options: OnlineNormOptions) {
     const owner = 'OnlineNorm';
     super(owner, options);
     this.keep = checkRange(owner, 'keep', options.keep ?? 0.999, 0, 1);
     this.gradientKeep = checkRange(owner, 'gradientKeep', options.gradientKeep ?? 0.99, 0, 1);
+    this.#statistics = new Decay(this.keep);
+    this.#gradients = new Decay(this.gradientKeep);
     this.guard = options.guard ?? 'layer-scaling';
     if (!['layer-scaling', 'clamp', 'none'].includes(this.guard)) {
       throw new EvenkeelError(
@@ -80,70 +85,92 @@ export class OnlineNorm extends NormalizationLayer {
         `OnlineNorm: expected an input [batch, …, ${this.channels}], got shape [${input.shape.join(', ')}]`,
       );
     }
-    return this.activate.call(this.#guarded(this.#scaled(input)));
+    if (input.size === 0) return input.mul(1);
+    const { gamma, beta, epsilon, runningMean, runningVariance, guard } = this;
+    // Layer scaling applies the activation in its own pass, and a norm without guard in its.
+    const options = { gamma, beta, epsilon, activation: guard === 'none' ? this.activation : 'none' } as const;
+    const scaled = this.training
+      ? kalmanNorm(input, { ...options, ...this.#prior(input) }).output
+      : batchNorm(input, { ...options, training: false, runningMean, runningVariance });
+    if (guard === 'none') return scaled;
+    if (guard === 'clamp') return this.activate.call(scaled.clamp({ min: -CLAMP, max: CLAMP }));
+    const rows = input.shape[0] ?? 0;
+    return rmsNorm(scaled.reshape([rows, input.size / rows]), { epsilon, activation: this.activation }).reshape(
+      input.shape,
+    );
   }
 
-  #scaled(input: Tensor): Tensor {
-    const { gamma, beta, epsilon, runningMean, runningVariance } = this;
-    if (!this.training || input.shape[0] === 0) {
-      return batchNorm(input, { gamma, beta, epsilon, training: false, runningMean, runningVariance });
-    }
-    const normalized = this.#normalize(input.reshape([input.shape[0] ?? 0, -1, this.channels]));
-    const scaled = gamma === undefined || beta === undefined ? normalized : normalized.mul(gamma).add(beta);
-    return scaled.reshape(input.shape);
-  }
-
-  /** `[batch, positions, channels]` normalized sample by sample. */
-  #normalize(input: Tensor): Tensor {
-    const { keep, epsilon } = this;
-    const perSample = (values: Tensor): Tensor => values.mean({ axes: 1 });
-    return customFunction({
+  /**
+   * The statistics that each sample is normalized with, for a Kalman norm that gives its prior the whole weight: such a norm takes the
+   * prior as it is, hands `u r` on to the input (u the gradient of the normalized value, r its inverse deviation), and `−r Σ u` and
+   * `−½ r² Σ u y` to the prior. What the control variables take off the input's gradient follows from these sums.
+   */
+  #prior(input: Tensor): Pick<KalmanNormOptions, 'groups' | 'prior' | 'priorWeight'> {
+    const groups = input.shape[0] ?? 0;
+    const prior = customFunction({
       name: 'onlineNorm',
       forward: (context, x: Tensor) => {
-        const mean = perSample(x);
-        const variance = perSample(x.sub(mean.reshape([mean.shape[0] ?? 0, 1, -1])).square());
-        const means = recurrence(constantLike(mean, keep), mean.mul(1 - keep), this.runningMean);
+        const { mean, variance } = statisticsOf(x);
+        const means = this.#statistics.states(mean.mul(1 - this.keep), this.runningMean);
         const spread = mean
           .sub(means.before)
           .square()
-          .mul(keep)
+          .mul(this.keep)
           .add(variance)
-          .mul(1 - keep);
-        const variances = recurrence(constantLike(mean, keep), spread, this.runningVariance);
-        const shape = [mean.shape[0] ?? 0, 1, this.channels];
-        const inverse = variances.before.add(epsilon).sqrt().reciprocal().reshape(shape);
-        const output = x.sub(means.before.reshape(shape)).mul(inverse);
+          .mul(1 - this.keep);
+        const variances = this.#statistics.states(spread, this.runningVariance);
         moveRunning(1, [
           [this.runningMean, means.after],
           [this.runningVariance, variances.after],
         ]);
-        context.save(output, inverse);
-        return output;
+        context.save(x, mean, variance, means.before, variances.before);
+        return concatenate([means.before, variances.before], 0).reshape([2, groups, this.channels]);
       },
-      backward: ({ saved }, gradient) => {
-        const [output, inverse] = saved as [Tensor, Tensor];
-        const control = 1 - this.gradientKeep;
-        // u ← u + mean(a y) with a = g − (1 − α) u y: a recurrence whose factor is 1 − (1 − α) mean(y²).
-        const factors = perSample(output.square()).mul(-control).add(1);
-        const projections = recurrence(factors, perSample(gradient.mul(output)), this.outputControl);
-        const along = projections.before.reshape(inverse.shape).mul(control);
-        const scaled = gradient.sub(output.mul(along)).mul(inverse);
-        // u ← u + mean(dx) with dx = a − (1 − α) u.
-        const sums = recurrence(constantLike(factors, this.gradientKeep), perSample(scaled), this.meanControl);
-        moveRunning(1, [
-          [this.outputControl, projections.after],
-          [this.meanControl, sums.after],
-        ]);
-        return [scaled.sub(sums.before.reshape(inverse.shape).mul(control))];
-      },
+      backward: ({ saved }, gradient) => [this.#control(saved, gradient)],
     })(input);
+    return { groups, prior, priorWeight: ones([1]) };
   }
 
-  #guarded(input: Tensor): Tensor {
-    if (this.guard === 'none') return input;
-    if (this.guard === 'clamp') return input.clamp({ min: -CLAMP, max: CLAMP });
-    const elements = input.shape.slice(1).reduce((product, length) => product * length, 1);
-    return rmsNorm(input.reshape([input.shape[0] ?? 0, elements]), { epsilon: this.epsilon }).reshape(input.shape);
+  /** What is added to the gradient of the input. Moves the control variables. */
+  #control(saved: readonly Tensor[], gradient: Tensor): Tensor {
+    const [input, mean, variance, centre, spread] = saved as [Tensor, Tensor, Tensor, Tensor, Tensor];
+    const [groups = 0, channels = 0] = mean.shape;
+    const positions = input.size / mean.size;
+    const part = (index: number): Tensor =>
+      gradient.slice({ starts: [index], ends: [index + 1] }).reshape([groups, channels]);
+    const control = 1 - this.gradientKeep;
+    const inverse = spread.add(this.epsilon).sqrt().reciprocal();
+    // Means over the positions of y, y², u and u y.
+    const y = mean.sub(centre).mul(inverse);
+    const squares = y.square().add(variance.mul(inverse.square()));
+    const u = part(0)
+      .div(inverse)
+      .mul(-1 / positions);
+    const products = part(1)
+      .div(inverse.square())
+      .mul(-2 / positions);
+    // c ← c + mean(a y) with a = u − (1 − α) c y: a recurrence whose factor is 1 − (1 − α) mean(y²).
+    const projections = recurrence(squares.mul(-control).add(1), products, this.outputControl);
+    const along = projections.before.mul(control);
+    // s ← s + mean(dx) with dx = a r − (1 − α) s.
+    const terms = u.sub(along.mul(y)).mul(inverse);
+    const sums = this.#gradients.states(terms, this.meanControl);
+    moveRunning(1, [
+      [this.outputControl, projections.after],
+      [this.meanControl, sums.after],
+    ]);
+    const wide = (values: Tensor): Tensor => values.reshape([groups, 1, channels]);
+    return input
+      .reshape([groups, positions, channels])
+      .sub(wide(centre))
+      .mul(wide(along.mul(inverse.square()).neg()))
+      .sub(wide(sums.before.mul(control)))
+      .reshape(input.shape);
+  }
+
+  override dispose(): void {
+    super.dispose();
+    for (const decay of [this.#statistics, this.#gradients]) decay.dispose();
   }
 
   override describe(): string {
@@ -157,15 +184,22 @@ export class OnlineNorm extends NormalizationLayer {
   }
 }
 
-function constantLike(like: Tensor, value: number): Tensor {
-  return ones(like.shape).mul(value);
+/** Mean and biased variance of each sample and channel over the positions, `[batch, channels]`. */
+function statisticsOf(input: Tensor): { mean: Tensor; variance: Tensor } {
+  const [batch, channels] = [input.shape[0] ?? 0, input.shape.at(-1) ?? 0];
+  const shape = [batch, channels];
+  if (input.size === batch * channels) return { mean: input.reshape(shape), variance: zeros(shape) };
+  // Every sample a group of its own, without a prior: the posterior is what was observed.
+  const { posterior } = kalmanNorm(input, { groups: batch });
+  const row = (index: number): Tensor => posterior.slice({ starts: [index], ends: [index + 1] }).reshape(shape);
+  return { mean: row(0), variance: row(1) };
 }
 
 /**
  * The states of `u ← factors[t] · u + terms[t]` from `first` on, for every channel: those before each of the samples, and the last one.
- * Neighbouring steps are composed in pairs, fours, eights …, so that a batch takes log₂(batch) operations and not one for each sample.
+ * Neighbouring steps are composed in pairs, fours, eights …, so that a batch takes log₂(batch) rounds and not one for each sample.
  */
-function recurrence(factors: Tensor, terms: Tensor, first: Tensor): { before: Tensor; after: Tensor } {
+function recurrence(factors: Tensor, terms: Tensor, first: Tensor): States {
   const [samples = 0, channels = 0] = terms.shape;
   let [factor, term] = [factors, terms];
   for (let distance = 1; distance < samples; distance *= 2) {
@@ -181,9 +215,52 @@ function recurrence(factors: Tensor, terms: Tensor, first: Tensor): { before: Te
     factor = factor.mul(earlier(factor, 1));
   }
   const start = noGrad(() => first.reshape([1, channels]));
-  const states = concatenate([start, factor.mul(start).add(term)], 0);
+  return split(concatenate([start, factor.mul(start).add(term)], 0));
+}
+
+/** The states before each sample, `[batch, channels]`, and behind the last one, `[channels]`. */
+interface States {
+  readonly before: Tensor;
+  readonly after: Tensor;
+}
+
+function split(states: Tensor): States {
+  const [rows = 0, channels = 0] = states.shape;
   return {
-    before: states.slice({ starts: [0], ends: [samples] }),
-    after: states.slice({ starts: [samples], ends: [samples + 1] }).reshape([channels]),
+    before: states.slice({ starts: [0], ends: [rows - 1] }),
+    after: states.slice({ starts: [rows - 1], ends: [rows] }).reshape([channels]),
   };
+}
+
+/** The recurrence `u ← factor · u + terms[t]` with one factor for all: a product with a triangle of its powers, made once a batch size. */
+class Decay {
+  readonly #factor: number;
+  #powers: Tensor | undefined;
+
+  constructor(factor: number) {
+    this.#factor = factor;
+  }
+
+  states(terms: Tensor, first: Tensor): States {
+    const [samples = 0, channels = 0] = terms.shape;
+    return split(this.#triangle(samples + 1).matmul(concatenate([first.reshape([1, channels]), terms], 0)));
+  }
+
+  #triangle(size: number): Tensor {
+    if (this.#powers?.shape[0] !== size) {
+      this.dispose();
+      // Row t holds the weights, in the state before sample t, of the first state and of the terms before.
+      const powers = Float32Array.from({ length: size * size }, (_, at) => {
+        const [row, column] = [Math.floor(at / size), at % size];
+        return column > row ? 0 : this.#factor ** (row - column);
+      });
+      this.#powers = keep(tensor(powers, { shape: [size, size] }));
+    }
+    return this.#powers as Tensor;
+  }
+
+  dispose(): void {
+    this.#powers?.dispose();
+    this.#powers = undefined;
+  }
 }
