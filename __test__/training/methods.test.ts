@@ -1,6 +1,6 @@
 import * as models from '../../src/models';
 import * as nn from '../../src/nn';
-import { manualSeed } from '../../src/tensor';
+import { manualSeed, memory, randn, scope, tensor } from '../../src/tensor';
 import { hashOf, smallLoaders, smallTrainer, temporaryFolder } from './support';
 
 const folder = temporaryFolder();
@@ -34,6 +34,22 @@ const variants: readonly (readonly [string, () => nn.Normalization])[] = [
   ['online with clamped values', () => nn.normalizations.online({ guard: 'clamp', keep: 0.9 })],
 ];
 const norms = Object.keys(nn.normalizations).map((name) => [name, () => name as nn.NormalizationName] as const);
+
+test.each([...norms, ...variants])('a network is freed whole with dispose(), with %s', (_name, norm) => {
+  // Tensors of other tests may be collected meanwhile, but none may be added.
+  const before = memory().liveTensors;
+  const model = builders['resnet v1']!(norm());
+  scope(() => {
+    const loss = new nn.CrossEntropyLoss().call(
+      model.call(randn([4, 8, 8, 1])),
+      tensor([1, 2, 3, 4], { dtype: 'int32' }),
+    );
+    loss.backward();
+    nn.gradientTransformOf(model)?.apply(model.parameters());
+  });
+  model.dispose();
+  expect(memory().liveTensors).toBeLessThanOrEqual(before);
+});
 
 describe.each(Object.entries(builders))('%s', (model, build) => {
   const applicable = variants.filter(([name]) => model.startsWith('resnet') || !/maps|bn-free/.test(name));

@@ -189,6 +189,7 @@ export abstract class Module<Input = Tensor, Output = Tensor> {
   /** Frees all parameters, gradients and buffers of the tree. The module cannot be used afterwards. */
   dispose(): void {
     this.zeroGrad();
+    for (const module of this.modules()) module.release();
     for (const tensor of this.stateDict().values()) tensor.dispose();
   }
 
@@ -219,6 +220,9 @@ export abstract class Module<Input = Tensor, Output = Tensor> {
   parts(): Iterable<readonly [name: string, value: unknown]> {
     return Object.entries(this);
   }
+
+  /** Frees what this module holds besides its state, without its children; {@link Module.dispose} calls it for the whole tree. */
+  protected release(): void {}
 
   /**
    * Announces the property `name` as a buffer: state that is saved with the parameters but not trained. To be used in a

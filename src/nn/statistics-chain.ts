@@ -43,6 +43,12 @@ export class StateHolder {
     if (before !== state) before?.dispose();
     return attachState(value, { state, rectified });
   }
+
+  /** Frees what is attached to the newest output. */
+  dispose(): void {
+    this.#state?.dispose();
+    this.#state = undefined;
+  }
 }
 
 /** The statistics of values side by side along the channels, where all are known and alike. */

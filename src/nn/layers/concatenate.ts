@@ -7,6 +7,10 @@ import { concatenateStates, StateHolder } from '../statistics-chain';
 export class Concatenate extends Module<readonly Tensor[]> {
   readonly #holder = new StateHolder();
 
+  protected override release(): void {
+    this.#holder.dispose();
+  }
+
   override forward(inputs: readonly Tensor[]): Tensor {
     return concatenateStates(inputs, concatenate(inputs, -1), this.#holder);
   }

@@ -103,6 +103,10 @@ export class BatchKalmanNorm extends NormalizationLayer {
     this.runningVariance = this.buffer('runningVariance', ones([this.channels]));
   }
 
+  protected override release(): void {
+    this.#holder.dispose();
+  }
+
   override forward(input: Tensor): Tensor {
     const { gamma, beta, runningMean, runningVariance, epsilon, momentum, activation } = this;
     const options = { gamma, beta, runningMean, runningVariance, epsilon, momentum, activation };
@@ -241,6 +245,10 @@ export class KalmanConv2d extends Conv2d {
     this.noise = this.#learned?.noise;
   }
 
+  protected override release(): void {
+    this.#holder.dispose();
+  }
+
   override forward(input: Tensor): Tensor {
     const output = super.forward(input);
     const before = this.training ? stateOf(input) : undefined;
@@ -281,6 +289,10 @@ export class KalmanLinear extends Linear {
     this.#learned = learnedTransition(this.mode, this.inFeatures, this.outFeatures);
     this.transition = this.#learned?.transition;
     this.noise = this.#learned?.noise;
+  }
+
+  protected override release(): void {
+    this.#holder.dispose();
   }
 
   override forward(input: Tensor): Tensor {

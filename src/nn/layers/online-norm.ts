@@ -168,8 +168,7 @@ export class OnlineNorm extends NormalizationLayer {
       .reshape(input.shape);
   }
 
-  override dispose(): void {
-    super.dispose();
+  protected override release(): void {
     for (const decay of [this.#statistics, this.#gradients]) decay.dispose();
   }
 

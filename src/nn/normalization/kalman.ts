@@ -48,6 +48,10 @@ class StandardizedInput extends Module {
     this.groupSize = groupSize;
   }
 
+  protected override release(): void {
+    this.#holder.dispose();
+  }
+
   override forward(input: Tensor): Tensor {
     const batch = input.shape[0] ?? 0;
     const groups = Math.floor(batch / Math.min(this.groupSize ?? batch, batch));
@@ -86,6 +90,10 @@ class ChainedSum extends ResidualSum {
   constructor(mode: KalmanMode) {
     super();
     this.#mode = mode;
+  }
+
+  protected override release(): void {
+    this.#holder.dispose();
   }
 
   override enter(input: Tensor): Tensor {

@@ -79,8 +79,7 @@ export class InputStatistics extends Module {
     return seen;
   }
 
-  override dispose(): void {
-    super.dispose();
+  protected override release(): void {
     this.#batchMean.dispose();
     this.#batchVariance.dispose();
   }
