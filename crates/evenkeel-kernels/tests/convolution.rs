@@ -236,6 +236,22 @@ fn cases() -> Vec<Case> {
     };
     add(geometry(3, [9, 9], [20, 20], [5, 5], depthwise(20, 1)));
     add(geometry(3, [9, 9], [17, 17], [3, 3], depthwise(17, 2)));
+    // Depthwise 3x3: tiles at both edges and between them, rows cut into parts, every padding, channels around a vector.
+    for (size, channels) in [([5, 27], 17), ([30, 33], 16), ([3, 4], 33), ([1, 1], 3)] {
+        for padding in [0, 1, 2, 3] {
+            for stride in [1, 2] {
+                if size.iter().all(|&size| size + 2 * padding >= 3) {
+                    let options = Conv2dOptions {
+                        groups: channels,
+                        padding: [padding, padding / 2 + 1],
+                        stride: [stride; 2],
+                        ..Conv2dOptions::default()
+                    };
+                    add(geometry(2, size, [channels; 2], [3, 3], options));
+                }
+            }
+        }
+    }
     // Enough pixels for several parts per image, and enough images for several per part.
     add(geometry(1, [40, 45], [5, 17], [3, 3], same(1, 3)));
     add(geometry(1, [41, 38], [16, 16], [3, 3], same(2, 3)));

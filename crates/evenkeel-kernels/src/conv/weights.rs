@@ -12,8 +12,8 @@ use crate::gemm::target::Target;
 use crate::isa::dispatch;
 use crate::parallel::{DisjointMut, for_each_task, piece};
 
-/// Bytes of one panel of the output's gradient that is multiplied with all strips of the input: a third of the first-level cache.
-const STRIP_BYTES: usize = 16 * 1024;
+/// Bytes of one panel of the output's gradient that is multiplied with all strips of the input: two thirds of the first-level cache.
+const STRIP_BYTES: usize = 32 * 1024;
 
 /// Rows of the gradient that lie in one run of kernel elements and channels.
 struct Rows {

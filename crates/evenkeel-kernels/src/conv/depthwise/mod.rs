@@ -1,7 +1,9 @@
 //! Convolution of every channel by itself: lanes are channels, and nothing is summed across them.
 //!
-//! These kernels are bound by memory, not by arithmetic, so a task's padded source stays in cache and each of its values is
-//! loaded once per kernel element.
+//! 3×3 kernels have kernels of their own ([`three`]). The others are bound by memory, not by arithmetic, so a task's padded source
+//! stays in cache and each of its values is loaded once per kernel element.
+
+mod three;
 
 use super::geometry::Conv2dGeometry;
 use super::plan;
@@ -11,6 +13,7 @@ use crate::gemm::scratch::{with_indices, with_scratch};
 use crate::gemm::target::Target;
 use crate::isa::{Simd, SimdOp, dispatch};
 use crate::parallel::{for_each_task, piece};
+use three::Windows;
 
 /// Output from input; lengths have been checked.
 pub(super) fn forward(
@@ -20,7 +23,13 @@ pub(super) fn forward(
     bias: Option<&[f32]>,
     output: &mut [f32],
 ) {
-    sweep(&Views::forward(geometry), input, weight, bias, output);
+    let views = Views::forward(geometry);
+    if is_three(geometry) {
+        let windows = windows(geometry, geometry.options().padding);
+        sweep_three(&views, windows, false, input, weight, bias, output);
+    } else {
+        sweep(&views, input, weight, bias, output);
+    }
 }
 
 /// Gradient of the input; lengths have been checked.
@@ -30,13 +39,73 @@ pub(super) fn backward_data(
     weight: &[f32],
     input_gradient: &mut [f32],
 ) {
-    sweep(
-        &Views::backward(geometry),
-        output_gradient,
-        weight,
-        None,
-        input_gradient,
-    );
+    let views = Views::backward(geometry);
+    let options = geometry.options();
+    if is_three(geometry) && options.stride == [1, 1] && options.padding.iter().all(|&p| p <= 2) {
+        // A convolution of the output's gradient with the turned kernel.
+        let windows = Windows {
+            source: geometry.out_size(),
+            positions: geometry.size(),
+            ..windows(geometry, options.padding.map(|padding| 2 - padding))
+        };
+        sweep_three(
+            &views,
+            windows,
+            true,
+            output_gradient,
+            weight,
+            None,
+            input_gradient,
+        );
+    } else {
+        sweep(&views, output_gradient, weight, None, input_gradient);
+    }
+}
+
+/// Whether the kernels of [`three`] serve the forward pass.
+fn is_three(geometry: &Conv2dGeometry) -> bool {
+    let options = geometry.options();
+    geometry.kernel() == [3, 3]
+        && options.dilation == [1, 1]
+        && (options.stride == [1, 1] || options.stride == [2, 2])
+}
+
+fn windows(geometry: &Conv2dGeometry, before: [usize; 2]) -> Windows {
+    Windows {
+        source: geometry.size(),
+        positions: geometry.out_size(),
+        channels: geometry.in_channels(),
+        before,
+        stride: geometry.options().stride[0],
+    }
+}
+
+fn sweep_three(
+    views: &Views,
+    windows: Windows,
+    turned: bool,
+    source: &[f32],
+    weight: &[f32],
+    bias: Option<&[f32]>,
+    destination: &mut [f32],
+) {
+    let parts = plan::sweep(views, 1, 0).parts;
+    let work = 9 * destination.len();
+    // SAFETY: tasks have different destination pixels.
+    let target = unsafe { Target::new(destination) };
+    for_each_task(parts.count(), work, |task| {
+        let part = parts.part(task);
+        dispatch(three::Sweep {
+            windows,
+            images: part.images,
+            rows: part.rows,
+            source,
+            weight,
+            turned,
+            bias,
+            target,
+        });
+    });
 }
 
 fn sweep(
@@ -218,8 +287,25 @@ pub(super) fn backward_weights(
                 source_offsets(&views.frame, view, &tables, offsets);
                 let offsets = &offsets[..];
                 for_each_task(segments, output_gradient.len(), |segment| {
+                    let target = target.from(segment * length);
+                    if is_three(geometry) {
+                        // SAFETY: this task's own segment.
+                        unsafe { std::slice::from_raw_parts_mut(target.pointer(), length) }
+                            .fill(0.0);
+                    }
                     for index in piece(segment, segment_parts, parts.count()) {
                         let part = parts.part(index);
+                        if is_three(geometry) {
+                            dispatch(three::Gradient {
+                                windows: windows(geometry, geometry.options().padding),
+                                images: part.images,
+                                rows: part.rows,
+                                source: input,
+                                gradient: output_gradient,
+                                sums: target,
+                            });
+                            continue;
+                        }
                         let pixels = part.images.len() * part.rows.len() * view.count[1];
                         let first = (part.images.start * views.size[0] + part.rows.start)
                             * views.size[1]
@@ -231,7 +317,7 @@ pub(super) fn backward_weights(
                                 taps: &view.tap_offsets,
                                 gradient: &output_gradient[first..],
                                 channels: views.channels,
-                                c: target.from(segment * length),
+                                c: target,
                                 accumulate: index % segment_parts > 0,
                             });
                         });
