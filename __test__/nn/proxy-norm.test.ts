@@ -1,4 +1,4 @@
-import { conv2d, manualSeed, models, nn, randn, scope, type Tensor, tensor } from '../../src';
+import { conv2d, groupNorm, manualSeed, models, nn, optim, randn, scope, type Tensor, tensor } from '../../src';
 import { EvenkeelError } from '../../src/errors';
 import { normalMidQuantiles } from '../../src/nn/layers/normal-quantiles';
 import { expectClose, readGolden } from '../support/golden';
@@ -60,6 +60,83 @@ describe('the nodes', () => {
       expect(await statistics.mean.item()).toBeCloseTo(mean, 6);
       expect(await statistics.scale.item()).toBeCloseTo(scale, 5);
     }
+  });
+});
+
+/** The same, put together from tensor operations. */
+function composed(layer: nn.ProxyNorm, input: Tensor): Tensor {
+  const { groups, epsilon, activation, channels } = layer;
+  const [gamma, beta] = [layer.gamma!, layer.beta!];
+  const activate = nn.createActivation(activation, channels);
+  const nodes = tensor(normalMidQuantiles(200), { shape: [200, 1] });
+  const proxy = nodes.mul(layer.proxyGamma.add(1)).add(layer.proxyBeta);
+  const activated = activate.call(proxy.mul(gamma).add(beta));
+  const mean = activated.mean({ axes: 0 });
+  const variance = activated.sub(mean).square().mean({ axes: 0 });
+  const normalized = groupNorm(input, { groups, gamma, beta, epsilon, activation });
+  return normalized.sub(mean).mul(variance.add(layer.proxyEpsilon).sqrt().reciprocal());
+}
+
+describe('the pass in one', () => {
+  it.each(['relu', 'silu', 'gelu', 'tanh', 'none'] as const)(
+    'agrees with tensor operations for %s',
+    async (activation) => {
+      for (const channels of [1, 7, 16, 66]) {
+        const layer = new nn.ProxyNorm({ channels, groups: channels % 3 === 0 ? 3 : 1, activation });
+        for (const [index, parameter] of layer.parameters().entries()) {
+          parameter.copyFrom((await irregular([channels], 0.2 * index).data()) as Float32Array);
+        }
+        const results = [];
+        for (const respond of [(input: Tensor) => layer.call(input), (input: Tensor) => composed(layer, input)]) {
+          layer.zeroGrad();
+          const input = irregular([3, 4, 3, channels]);
+          input.requiresGrad = true;
+          const output = respond(input);
+          output
+            .mul(irregular([3, 4, 3, channels], 0.5))
+            .sum()
+            .backward();
+          const gradients = [input, ...layer.parameters()].map(({ grad }) => grad!);
+          results.push(await Promise.all([output, ...gradients].map((value) => value.data())));
+        }
+        const [fused = [], separate = []] = results;
+      // Without an activation the gradients of scale and offset nearly cancel.
+      const tolerance = activation === 'none' ? 1e-3 : 5e-5;
+        for (const [index, values] of fused.entries()) expectClose(values, [...separate[index]!], tolerance);
+      }
+    },
+  );
+
+  it('makes the statistics anew when a parameter changed, by whatever way', async () => {
+    const layer = new nn.ProxyNorm({ channels: 3 });
+    const agrees = async () => {
+      const input = irregular([2, 2, 2, 3]);
+      expectClose(await layer.call(input).data(), [...(await composed(layer, input).data())], 1e-6);
+    };
+    await agrees();
+    const optimizer = new optim.SGD(layer.parameters(), { learningRate: 0.5 });
+    layer
+      .call(irregular([2, 2, 2, 3]))
+      .square()
+      .sum()
+      .backward();
+    optimizer.step();
+    await agrees();
+    layer.beta!.copyFrom(new Float32Array([1, -1, 0]));
+    await agrees();
+    layer.loadStateDict(new nn.ProxyNorm({ channels: 3 }).stateDict());
+    await agrees();
+    for (const parameter of layer.parameters()) {
+      parameter.copyFrom(new Float32Array([0.5, 1, 2]));
+      await agrees();
+    }
+  });
+
+  it('gives the same bits in training and evaluation', async () => {
+    const layer = new nn.ProxyNorm({ channels: 2 });
+    const first = await layer.call(irregular([1, 3, 3, 2])).data();
+    layer.eval();
+    expect([...(await layer.call(irregular([1, 3, 3, 2])).data())]).toEqual([...first]);
   });
 });
 

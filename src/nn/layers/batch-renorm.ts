@@ -1,10 +1,8 @@
-import { full, noGrad, ones, type Tensor, zeros } from '../../tensor';
+import { noGrad, ones, type Tensor, zeros } from '../../tensor';
+import { batchRenorm } from '../../tensor/operations/batch-renorm';
 import { batchNorm } from '../../tensor/operations/normalization';
 import { checkInteger, checkRange, formatOptions } from '../check';
-import type { Module } from '../module';
-import { createActivation } from './activations';
 import { NormalizationLayer, type NormalizationLayerOptions } from './affine';
-import { accumulate, moveRunning } from './running';
 
 /** Options of {@link BatchRenorm}. */
 export interface BatchRenormOptions extends NormalizationLayerOptions {
@@ -46,8 +44,6 @@ export class BatchRenorm extends NormalizationLayer {
   readonly plainSteps: number;
   readonly scaleSteps: number;
   readonly shiftSteps: number;
-  /** The activation that follows. */
-  readonly activate: Module;
 
   constructor(options: BatchRenormOptions) {
     const owner = 'BatchRenorm';
@@ -58,7 +54,6 @@ export class BatchRenorm extends NormalizationLayer {
     this.plainSteps = checkInteger(owner, 'plainSteps', options.plainSteps ?? 500, 0);
     this.scaleSteps = checkInteger(owner, 'scaleSteps', options.scaleSteps ?? 4_000, 0);
     this.shiftSteps = checkInteger(owner, 'shiftSteps', options.shiftSteps ?? 2_500, 0);
-    this.activate = createActivation(this.activation, this.channels);
     this.runningMean = this.buffer('runningMean', zeros([this.channels]));
     this.runningDeviation = this.buffer('runningDeviation', ones([this.channels]));
     this.steps = this.buffer('steps', zeros([1]));
@@ -70,44 +65,12 @@ export class BatchRenorm extends NormalizationLayer {
       const runningVariance = noGrad(() => this.runningDeviation.square());
       return batchNorm(input, { gamma, beta, epsilon: 0, activation, training: false, runningMean, runningVariance });
     }
-    // With momentum 1, the batch's own statistics come out of the pass over the input that normalizes it.
-    // They stay as they are for a batch that is not finite; a negative variance then makes NaN of the deviation.
-    const [mean, variance] = [zeros([this.channels]), full([this.channels], -1e30)];
-    const statistics = { runningMean: mean, runningVariance: variance, momentum: 1 };
-    const normalized = batchNorm(input, { epsilon, training: true, ...statistics });
-    const { scale, shift } = noGrad(() => this.#corrections(mean, variance, input.size / this.channels));
-    const corrected = normalized.mul(scale).add(shift);
-    const scaled = gamma === undefined || beta === undefined ? corrected : corrected.mul(gamma).add(beta);
-    return this.activate.call(scaled);
-  }
-
-  /** r and d for a batch with these statistics (the variance unbiased), which then move the running ones. */
-  #corrections(mean: Tensor, variance: Tensor, count: number): { scale: Tensor; shift: Tensor } {
-    const deviation = variance
-      .mul((count - 1) / count)
-      .add(this.epsilon)
-      .sqrt();
-    const scaleLimit = this.#grown(this.scaleSteps, 1, this.maximumScale);
-    const shiftLimit = this.#grown(this.shiftSteps, 0, this.maximumShift);
-    const scale = deviation.div(this.runningDeviation).minimum(scaleLimit).maximum(scaleLimit.reciprocal());
-    const shift = mean.sub(this.runningMean).div(this.runningDeviation).minimum(shiftLimit).maximum(shiftLimit.neg());
-    moveRunning(this.momentum, [
-      [this.runningMean, mean],
-      [this.runningDeviation, deviation],
-    ]);
-    accumulate(this.steps, ones([1]));
-    return { scale, shift };
-  }
-
-  /** A limit that grows from `first` to `last`, `[1]`; it is computed from the saved count, so that a resumed run has the same. */
-  #grown(until: number, first: number, last: number): Tensor {
-    const duration = until - this.plainSteps;
-    const share =
-      duration > 0
-        ? this.steps.sub(this.plainSteps).div(duration).clamp({ min: 0, max: 1 })
-        : this.steps.greaterEqual(this.plainSteps);
-    // Infinity itself would make NaN of a share of 0.
-    return share.mul(Math.min(last, 3e38) - first).add(first);
+    const { runningDeviation, steps, momentum, plainSteps, scaleSteps, shiftSteps, maximumScale, maximumShift } = this;
+    return batchRenorm(input, {
+      ...{ gamma, beta, epsilon, activation, momentum },
+      ...{ runningMean, runningDeviation, steps },
+      ...{ plainSteps, scaleSteps, shiftSteps, maximumScale, maximumShift },
+    });
   }
 
   override describe(): string {

@@ -1,5 +1,6 @@
 import { EvenkeelError } from '../../errors';
 import { ones, type Tensor } from '../../tensor';
+import { evoNormS0 } from '../../tensor/operations/evo-norm';
 import { checkInteger, checkRange, formatOptions } from '../check';
 import { ones as filledWithOnes } from '../init';
 import { Parameter } from '../parameter';
@@ -46,13 +47,11 @@ abstract class EvoNorm extends NormalizationLayer {
     }
     const [gamma, beta] = [this.gamma as Parameter, this.beta as Parameter];
     if (this.slope === undefined) return input.mul(gamma).add(beta);
-    // All layouts become [batch, positions, channels].
-    const flat = input.reshape([input.shape[0] ?? 0, -1, this.channels]);
-    return this.respond(flat, this.slope).mul(gamma).add(beta).reshape(input.shape);
+    return this.respond(input, this.slope, gamma, beta);
   }
 
-  /** The normalized and nonlinear value of an input `[batch, positions, channels]`, before scale and shift. */
-  protected abstract respond(input: Tensor, slope: Parameter): Tensor;
+  /** The normalized and nonlinear value of an input `[batch, …, channels]`, with scale and shift. */
+  protected abstract respond(input: Tensor, slope: Parameter, gamma: Parameter, beta: Parameter): Tensor;
 
   override describe(): string {
     return formatOptions({
@@ -75,8 +74,7 @@ function variance(input: Tensor, axes: readonly number[]): Tensor {
  * `gamma · x · sigmoid(v x) / √(variance + epsilon) + beta`, with the biased variance of each sample and group of channels over all
  * positions; x itself is not centred.
  *
- * Input `[batch, ..., channels]`, output of the same shape. No sample depends on another, and training equals evaluation. The sum
- * of squares is formed in float32, so inputs must stay below 1e18.
+ * Input `[batch, ..., channels]`, output of the same shape. No sample depends on another, and training equals evaluation.
  */
 export class EvoNormS0 extends EvoNorm {
   /** Number of groups. */
@@ -93,12 +91,9 @@ export class EvoNormS0 extends EvoNorm {
     }
   }
 
-  protected override respond(input: Tensor, slope: Parameter): Tensor {
-    const [batch = 0, positions = 0, channels = 0] = input.shape;
-    const grouped = [batch, positions, this.groups, channels / this.groups];
-    const deviation = variance(input.reshape(grouped), [1, 3]).add(this.epsilon).sqrt();
-    const gated = input.mul(input.mul(slope).sigmoid());
-    return gated.reshape(grouped).div(deviation).reshape(input.shape);
+  protected override respond(input: Tensor, slope: Parameter, gamma: Parameter, beta: Parameter): Tensor {
+    const { groups, epsilon } = this;
+    return evoNormS0(input, { slope, gamma, beta, groups, epsilon });
   }
 }
 
@@ -123,10 +118,13 @@ export class EvoNormB0 extends EvoNorm {
     this.runningVariance = this.buffer('runningVariance', ones([this.channels]));
   }
 
-  protected override respond(input: Tensor, slope: Parameter): Tensor {
-    const whole = this.training ? this.#measured(input) : this.runningVariance;
-    const instance = variance(input, [1]).add(this.epsilon).sqrt();
-    return input.div(whole.add(this.epsilon).sqrt().maximum(input.mul(slope).add(instance)));
+  protected override respond(input: Tensor, slope: Parameter, gamma: Parameter, beta: Parameter): Tensor {
+    // All layouts become [batch, positions, channels].
+    const flat = input.reshape([input.shape[0] ?? 0, -1, this.channels]);
+    const whole = this.training ? this.#measured(flat) : this.runningVariance;
+    const instance = variance(flat, [1]).add(this.epsilon).sqrt();
+    const normalized = flat.div(whole.add(this.epsilon).sqrt().maximum(flat.mul(slope).add(instance)));
+    return normalized.mul(gamma).add(beta).reshape(input.shape);
   }
 
   #measured(input: Tensor): Tensor {

@@ -1,12 +1,10 @@
 import { EvenkeelError } from '../../errors';
-import { type Tensor, tensor } from '../../tensor';
+import { keep, noGrad, type Tensor, tensor } from '../../tensor';
 import type { FusedActivation } from '../../tensor/operations/fused-activation';
-import { groupNorm } from '../../tensor/operations/normalization';
+import { proxyNorm, proxyStatistics } from '../../tensor/operations/proxy-norm';
 import { checkInteger, checkRange, formatOptions } from '../check';
 import { zeros } from '../init';
-import type { Module } from '../module';
 import { Parameter } from '../parameter';
-import { createActivation } from './activations';
 import { NormalizationLayer, type NormalizationLayerOptions } from './affine';
 import { normalMidQuantiles } from './normal-quantiles';
 
@@ -48,9 +46,11 @@ export class ProxyNorm extends NormalizationLayer {
   readonly groups: number;
   /** Added to the variance of the proxy. */
   readonly proxyEpsilon: number;
-  /** The activation, for the nodes of the proxy. */
-  readonly activate: Module;
-  readonly #nodes: Float32Array;
+  // Not state: the options give the nodes, and the parameters the statistics.
+  readonly #nodes: Tensor;
+  #statistics: Tensor | undefined;
+  /** Versions of the parameters that the statistics were made from. */
+  #versions: readonly number[] = [];
 
   constructor(options: ProxyNormOptions) {
     super('ProxyNorm', { epsilon: 1e-3, activation: 'relu', ...options, affine: true });
@@ -68,27 +68,57 @@ export class ProxyNorm extends NormalizationLayer {
       0,
       Number.POSITIVE_INFINITY,
     );
-    this.#nodes = normalMidQuantiles(checkInteger('ProxyNorm', 'nodes', options.nodes ?? 200, 2));
-    this.activate = createActivation(this.activation, this.channels);
+    this.#nodes = keep(tensor(normalMidQuantiles(checkInteger('ProxyNorm', 'nodes', options.nodes ?? 200, 2))));
     this.proxyGamma = new Parameter(zeros([this.channels]), { decay: true });
     this.proxyBeta = new Parameter(zeros([this.channels]), { decay: true });
   }
 
   override forward(input: Tensor): Tensor {
-    const { gamma, beta, groups, epsilon, activation } = this;
-    const { mean, scale } = this.proxyStatistics();
-    return groupNorm(input, { groups, gamma, beta, epsilon, activation }).sub(mean).mul(scale);
+    const { groups, epsilon } = this;
+    return proxyNorm(input, { ...this.#proxy(), statistics: this.#current(), groups, epsilon });
   }
 
-  /** Mean and inverse standard deviation of the activated proxy, both `[channels]`; differentiable. */
+  /** Mean and inverse standard deviation of the activated proxy, both `[channels]`. */
   proxyStatistics(): { readonly mean: Tensor; readonly scale: Tensor } {
-    const [gamma, beta] = [this.gamma as Parameter, this.beta as Parameter];
-    const nodes = tensor(this.#nodes, { shape: [this.#nodes.length, 1] });
-    const proxy = nodes.mul(this.proxyGamma.add(1)).add(this.proxyBeta);
-    const activated = this.activate.call(proxy.mul(gamma).add(beta));
-    const mean = activated.mean({ axes: 0 });
-    const variance = activated.sub(mean).square().mean({ axes: 0 });
-    return { mean, scale: variance.add(this.proxyEpsilon).sqrt().reciprocal() };
+    const { channels } = this;
+    return noGrad(() => {
+      const row = (index: number) =>
+        this.#current()
+          .slice({ starts: [index], ends: [index + 1] })
+          .reshape([channels]);
+      return { mean: row(0), scale: row(1) };
+    });
+  }
+
+  #proxy() {
+    const { gamma, beta, proxyGamma, proxyBeta, activation } = this;
+    return {
+      gamma: gamma as Parameter,
+      beta: beta as Parameter,
+      proxyGamma,
+      proxyBeta,
+      nodes: this.#nodes,
+      activation,
+    };
+  }
+
+  /** The statistics `[2, channels]`, made anew where a parameter has changed since. */
+  #current(): Tensor {
+    const proxy = this.#proxy();
+    const versions = [proxy.gamma, proxy.beta, this.proxyGamma, this.proxyBeta].map(({ storage }) => storage.version);
+    if (this.#statistics === undefined || versions.some((version, index) => version !== this.#versions[index])) {
+      this.#statistics?.dispose();
+      this.#statistics = keep(proxyStatistics(proxy, this.proxyEpsilon));
+      this.#versions = versions;
+    }
+    return this.#statistics;
+  }
+
+  override dispose(): void {
+    super.dispose();
+    this.#nodes.dispose();
+    this.#statistics?.dispose();
+    this.#statistics = undefined;
   }
 
   override describe(): string {

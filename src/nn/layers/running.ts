@@ -21,7 +21,7 @@ export function moveRunning(momentum: number, pairs: readonly (readonly [running
 }
 
 /** `target ← target + addend` in place, in stream order; an open graph that saved `target` notices. */
-export function accumulate(target: Tensor, addend: Tensor): void {
+function accumulate(target: Tensor, addend: Tensor): void {
   target.storage.version++;
   run('accumulate', [], target, addend);
 }

@@ -53,7 +53,7 @@ export function independentComponent(input: Tensor, options: IndependentComponen
   const shape = [batch, positions, channels];
   const output = allocate('independentComponent', input.shape);
   const saved = allocate('independentComponent', [3, channels]);
-  const kept = allocate('independentComponent', [Math.ceil(input.size / 8)], 'uint8');
+  const kept = allocate('independentComponent', [Math.ceil(input.size / 8) + 3], 'uint8');
   run(
     'independent_component',
     [output, saved, kept],

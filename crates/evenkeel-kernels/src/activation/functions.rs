@@ -17,6 +17,12 @@ pub trait ActivationFunction: Copy + Send + Sync {
     fn gradient<S: Simd>(self, simd: S, x: S::F32, dy: S::F32) -> S::F32 {
         simd.mul(dy, self.derivative(simd, x))
     }
+
+    /// The value at `x`, and [`Self::gradient`], for functions where both share their costly part.
+    #[inline(always)]
+    fn value_and_gradient<S: Simd>(self, simd: S, x: S::F32, dy: S::F32) -> (S::F32, S::F32) {
+        (self.apply(simd, x), self.gradient(simd, x, dy))
+    }
 }
 
 /// `x`.
@@ -118,6 +124,15 @@ impl ActivationFunction for Silu {
         let x = simd.min(simd.splat(200.0), simd.max(simd.splat(-200.0), x));
         let (value, complement) = math::sigmoid_and_complement(simd, x);
         simd.fma(simd.mul(x, value), complement, value)
+    }
+    #[inline(always)]
+    fn value_and_gradient<S: Simd>(self, simd: S, x: S::F32, dy: S::F32) -> (S::F32, S::F32) {
+        // Limits as in the two functions above.
+        let x = simd.max(simd.splat(-200.0), x);
+        let bounded = simd.min(simd.splat(200.0), x);
+        let (sigmoid, complement) = math::sigmoid_and_complement(simd, bounded);
+        let derivative = simd.fma(simd.mul(bounded, sigmoid), complement, sigmoid);
+        (simd.mul(x, sigmoid), simd.mul(dy, derivative))
     }
 }
 

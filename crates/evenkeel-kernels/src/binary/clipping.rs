@@ -1,7 +1,7 @@
 //! Adaptive gradient clipping (Brock et al., "High-Performance Large-Scale Image Recognition Without Normalization", 2021,
 //! equation 3): a unit's gradient is at most a share of its weight.
 
-use super::columns::{STRIP, StripOp, for_each_strip, rows_of, sum_strip};
+use super::columns::{STRIP, StripOp, add_row, for_each_strip, rows_of, sum_strip};
 use crate::error::{Result, check_length};
 use crate::parallel::DisjointMut;
 use std::ops::Range;
@@ -53,9 +53,7 @@ impl StripOp for ClipUnits<'_> {
         for row in 0..self.rows {
             // SAFETY: strips are different columns.
             let row = unsafe { self.gradient.part(row_of(row)) };
-            for (sum, &g) in gradients.iter_mut().zip(&*row) {
-                *sum += f64::from(g) * f64::from(g);
-            }
+            add_row(row, &mut gradients, &|g, _| g * g);
         }
         let mut factors = [1.0; STRIP];
         for lane in 0..strip.len() {

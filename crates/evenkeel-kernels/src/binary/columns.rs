@@ -56,11 +56,27 @@ pub(super) fn sum_strip(
 ) -> Strip {
     let mut sums = [0.0; STRIP];
     for row in values.chunks_exact(columns) {
-        for (lane, (&value, sum)) in row[strip.clone()].iter().zip(&mut sums).enumerate() {
+        add_row(&row[strip.clone()], &mut sums, &term);
+    }
+    sums
+}
+
+/// Adds `term(value, lane)` of one row of a strip. The common widths are constants: then the sums stay in registers.
+#[inline(always)]
+pub(super) fn add_row(row: &[f32], sums: &mut Strip, term: &impl Fn(f64, usize) -> f64) {
+    if let Ok(row) = <&[f32; STRIP]>::try_from(row) {
+        for lane in 0..STRIP {
+            sums[lane] += term(f64::from(row[lane]), lane);
+        }
+    } else if let Ok(row) = <&[f32; STRIP / 2]>::try_from(row) {
+        for lane in 0..STRIP / 2 {
+            sums[lane] += term(f64::from(row[lane]), lane);
+        }
+    } else {
+        for (lane, (&value, sum)) in row.iter().zip(sums).enumerate() {
             *sum += term(f64::from(value), lane);
         }
     }
-    sums
 }
 
 /// As [`sum_strip`], of two matrices of one shape.

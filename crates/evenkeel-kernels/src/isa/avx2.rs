@@ -151,6 +151,14 @@ impl Simd for Avx2 {
         unsafe { _mm256_cmp_ps::<_CMP_GE_OQ>(a, b) }
     }
     #[inline(always)]
+    fn unpack(self, bits: u32) -> __m256 {
+        unsafe {
+            let lanes = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+            let own = _mm256_and_si256(_mm256_set1_epi32(bits as i32), lanes);
+            _mm256_castsi256_ps(_mm256_cmpeq_epi32(own, lanes))
+        }
+    }
+    #[inline(always)]
     fn select(self, mask: __m256, a: __m256, b: __m256) -> __m256 {
         unsafe { _mm256_blendv_ps(b, a, mask) }
     }

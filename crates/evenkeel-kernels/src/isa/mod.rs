@@ -111,6 +111,8 @@ pub trait Simd: Copy + Send + Sync + 'static {
     fn gt(self, a: Self::F32, b: Self::F32) -> Self::Mask;
     /// `a >= b`, false where either is NaN.
     fn ge(self, a: Self::F32, b: Self::F32) -> Self::Mask;
+    /// True in lane i where bit i of `bits` is 1; bits from `LANES` on are ignored.
+    fn unpack(self, bits: u32) -> Self::Mask;
     /// `mask ? a : b`, lane by lane.
     fn select(self, mask: Self::Mask, a: Self::F32, b: Self::F32) -> Self::F32;
     /// The sum of all lanes, by halving: the same tree for every call.

@@ -142,6 +142,10 @@ impl Simd for Neon {
         unsafe { vcgeq_f32(a, b) }
     }
     #[inline(always)]
+    fn unpack(self, bits: u32) -> uint32x4_t {
+        unsafe { vtstq_u32(vdupq_n_u32(bits), vld1q_u32([1, 2, 4, 8].as_ptr())) }
+    }
+    #[inline(always)]
     fn select(self, mask: uint32x4_t, a: float32x4_t, b: float32x4_t) -> float32x4_t {
         unsafe { vbslq_f32(mask, a, b) }
     }

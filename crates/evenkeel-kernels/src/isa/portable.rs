@@ -137,6 +137,10 @@ impl Simd for Portable {
         std::array::from_fn(|i| a[i] >= b[i])
     }
     #[inline(always)]
+    fn unpack(self, bits: u32) -> [bool; LANES] {
+        std::array::from_fn(|i| bits >> i & 1 == 1)
+    }
+    #[inline(always)]
     fn select(self, mask: [bool; LANES], a: F32, b: F32) -> F32 {
         std::array::from_fn(|i| if mask[i] { a[i] } else { b[i] })
     }

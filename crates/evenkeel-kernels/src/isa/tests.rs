@@ -85,6 +85,10 @@ impl SimdOp for Check {
                 read(s.select(s.ge(a, b), one, two)),
                 want(&|x, y| if x >= y { 1.0 } else { 2.0 })
             );
+            let bits = 0b1011_0010_1100_0101u32;
+            let unpacked = read(s.select(s.unpack(bits | 1 << 31), one, two));
+            let expected = |lane: usize| if bits >> lane & 1 == 1 { 1.0 } else { 2.0 };
+            assert_eq!(unpacked, (0..lanes).map(expected).collect::<Vec<f32>>());
             let nan = s.splat(f32::NAN);
             assert_eq!(read(s.max(nan, one)), vec![1.0; lanes]);
             assert!(read(s.max(one, nan)).iter().all(|x| x.is_nan()));

@@ -189,16 +189,16 @@ pub(super) fn backward(
 }
 
 /// The forward pass: statistics of every sample and group, then the map.
-struct Forward<'a, A, const RESIDUAL: bool> {
-    slab: Slab,
-    groups: usize,
-    x: &'a [f32],
-    residual: &'a [f32],
-    affine: Affine<'a>,
-    epsilon: f32,
-    activation: A,
-    y: DisjointMut<'a, f32>,
-    saved: DisjointMut<'a, f32>,
+pub(super) struct Forward<'a, A, const RESIDUAL: bool> {
+    pub slab: Slab,
+    pub groups: usize,
+    pub x: &'a [f32],
+    pub residual: &'a [f32],
+    pub affine: Affine<'a>,
+    pub epsilon: f32,
+    pub activation: A,
+    pub y: DisjointMut<'a, f32>,
+    pub saved: DisjointMut<'a, f32>,
 }
 
 impl<A: ActivationFunction, const RESIDUAL: bool> Passes for Forward<'_, A, RESIDUAL> {
@@ -285,15 +285,15 @@ pub(super) fn add_pieces(measurements: &mut [f64], length: usize) {
 }
 
 /// The backward pass: the two sums of every channel, then the map.
-struct Backward<'a, A, const RESIDUAL: bool> {
-    slab: Slab,
-    groups: usize,
-    constants: bool,
-    affine: Affine<'a>,
-    saved: &'a [f32],
-    inputs: BackwardInputs<'a, A>,
-    dx: Option<DisjointMut<'a, f32>>,
-    dresidual: Option<DisjointMut<'a, f32>>,
+pub(super) struct Backward<'a, A, const RESIDUAL: bool> {
+    pub slab: Slab,
+    pub groups: usize,
+    pub constants: bool,
+    pub affine: Affine<'a>,
+    pub saved: &'a [f32],
+    pub inputs: BackwardInputs<'a, A>,
+    pub dx: Option<DisjointMut<'a, f32>>,
+    pub dresidual: Option<DisjointMut<'a, f32>>,
 }
 
 impl<A, const RESIDUAL: bool> Backward<'_, A, RESIDUAL> {
@@ -301,6 +301,43 @@ impl<A, const RESIDUAL: bool> Backward<'_, A, RESIDUAL> {
     fn saved(&self, sample: usize, channel: usize) -> Saved {
         let size = self.slab.columns.channels / self.groups;
         Saved::read(self.saved, sample * self.groups + channel / size)
+    }
+
+    /// Merges the sums of a sample's pieces and fills the parameters of the map, in which `affine` scales the gradient.
+    pub fn finish_scaled(
+        &self,
+        affine: &Affine,
+        sample: usize,
+        measurements: &mut [f64],
+        parameters: &mut [f32],
+    ) {
+        let columns = self.slab.columns;
+        let (channels, size) = (columns.channels, columns.channels / self.groups);
+        add_pieces(measurements, 2 * channels);
+        let (dbeta, dgamma) = measurements[..2 * channels].split_at_mut(channels);
+        for channel in 0..channels {
+            let unit = self.saved(sample, channel);
+            dgamma[channel] = finish_sum(unit, dbeta[channel], dgamma[channel]);
+        }
+        if self.dx.is_none() {
+            return;
+        }
+        let inverse = 1.0 / (self.slab.positions * size) as f64;
+        with_f64(2 * self.groups, |means| {
+            let counted = if self.constants { 0 } else { channels };
+            for channel in 0..counted {
+                let gamma = affine.gamma(channel) as f64 * inverse;
+                means[2 * (channel / size)] += gamma * dbeta[channel];
+                means[2 * (channel / size) + 1] += gamma * dgamma[channel];
+            }
+            fill_backward(
+                columns,
+                affine,
+                |channel| self.saved(sample, channel),
+                |channel| (means[2 * (channel / size)], means[2 * (channel / size) + 1]),
+                parameters,
+            );
+        });
     }
 }
 
@@ -325,33 +362,7 @@ impl<'a, A: ActivationFunction, const RESIDUAL: bool> Passes for Backward<'a, A,
     }
 
     fn finish(&self, sample: usize, measurements: &mut [f64], parameters: &mut [f32]) {
-        let columns = self.slab.columns;
-        let (channels, size) = (columns.channels, columns.channels / self.groups);
-        add_pieces(measurements, 2 * channels);
-        let (dbeta, dgamma) = measurements[..2 * channels].split_at_mut(channels);
-        for channel in 0..channels {
-            let unit = self.saved(sample, channel);
-            dgamma[channel] = finish_sum(unit, dbeta[channel], dgamma[channel]);
-        }
-        if self.dx.is_none() {
-            return;
-        }
-        let inverse = 1.0 / (self.slab.positions * size) as f64;
-        with_f64(2 * self.groups, |means| {
-            let counted = if self.constants { 0 } else { channels };
-            for channel in 0..counted {
-                let gamma = self.affine.gamma(channel) as f64 * inverse;
-                means[2 * (channel / size)] += gamma * dbeta[channel];
-                means[2 * (channel / size) + 1] += gamma * dgamma[channel];
-            }
-            fill_backward(
-                columns,
-                &self.affine,
-                |channel| self.saved(sample, channel),
-                |channel| (means[2 * (channel / size)], means[2 * (channel / size) + 1]),
-                parameters,
-            );
-        });
+        self.finish_scaled(&self.affine, sample, measurements, parameters);
     }
 
     fn map(&self, range: Range<usize>, parameters: &[f32]) {

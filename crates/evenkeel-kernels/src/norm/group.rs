@@ -11,7 +11,7 @@ use crate::activation::Activation;
 use crate::error::{KernelError, Result, check_length, checked_product};
 
 /// Checks that groups divide the channels, and returns the length of `saved`.
-fn check_groups(shape: Shape, groups: usize) -> Result<usize> {
+pub(super) fn check_groups(shape: Shape, groups: usize) -> Result<usize> {
     if groups == 0 || !shape.channels.is_multiple_of(groups) {
         return Err(KernelError::Invalid(format!(
             "groups must divide the channels: {} channels, {groups} groups",

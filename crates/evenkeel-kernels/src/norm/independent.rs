@@ -14,7 +14,6 @@ use super::centred::{add_pieces, sum_samples};
 use super::columns::{Columns, Terms, load, map_columns, store, sum_columns};
 use super::geometry::{Affine, AffineGradients, Shape, check_epsilon};
 use super::moments::{Saved, measure, merge_pieces};
-use super::scratch::with_f32;
 use super::slab::{self, Passes, Slab};
 use crate::error::{KernelError, Result, check_length};
 use crate::isa::Simd;
@@ -58,9 +57,9 @@ impl IndependentComponent<'_> {
     }
 }
 
-/// Bytes that hold a bit for each of `elements`.
+/// Bytes that hold a bit for each of `elements`, and three more: the bits of a vector are read from four bytes at once.
 pub const fn mask_bytes(elements: usize) -> usize {
-    elements.div_ceil(8)
+    elements.div_ceil(8) + 3
 }
 
 /// `y = kept / (1 - rate) · (normalized x · gamma + beta)`, with the batch's mean and biased variance of every channel; what is
@@ -148,31 +147,36 @@ pub fn backward(
     Ok(())
 }
 
-/// The eight bits of every byte as eight f32, 0 or 1.
-static BITS: [[f32; 8]; 256] = {
-    let mut table = [[0.0; 8]; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        let mut bit = 0;
-        while bit < 8 {
-            table[byte][bit] = ((byte >> bit) & 1) as f32;
-            bit += 1;
-        }
-        byte += 1;
-    }
-    table
-};
+/// The bits of a range of elements.
+#[derive(Clone, Copy)]
+struct Kept<'a> {
+    bits: &'a [u8],
+    /// The first element of the range.
+    start: usize,
+}
 
-/// Runs `body` with 0 or 1 for each element of `range`.
-fn with_mask<R>(kept: &[u8], range: &Range<usize>, body: impl FnOnce(&[f32]) -> R) -> R {
-    let first = range.start / 8;
-    let bytes = &kept[first..range.end.div_ceil(8)];
-    with_f32(bytes.len() * 8, |mask| {
-        for (values, &byte) in mask.chunks_exact_mut(8).zip(bytes) {
-            values.copy_from_slice(&BITS[usize::from(byte)]);
+impl<'a> Kept<'a> {
+    /// The bits of the elements in `range`.
+    fn new(bits: &'a [u8], range: &Range<usize>) -> Self {
+        assert!(bits.len() >= mask_bytes(range.end));
+        Kept {
+            bits,
+            start: range.start,
         }
-        body(&mask[range.start - 8 * first..][..range.len()])
-    })
+    }
+
+    /// `value` in those of a vector's lanes whose element was kept, 0 in the others.
+    ///
+    /// # Safety
+    /// The element `at` of the range must exist.
+    #[inline(always)]
+    unsafe fn select<S: Simd>(&self, simd: S, at: usize, value: S::F32) -> S::F32 {
+        let element = self.start + at;
+        // SAFETY: `new` checked that four bytes follow for every element; they hold its bit and at least the 24 after it.
+        let bytes = unsafe { self.bits.as_ptr().add(element / 8).cast::<[u8; 4]>().read() };
+        let bits = u32::from_le_bytes(bytes) >> (element % 8);
+        simd.select(simd.unpack(bits), value, simd.zero())
+    }
 }
 
 struct Forward<'a> {
@@ -219,26 +223,25 @@ impl Passes for Forward<'_> {
         // SAFETY: ranges of different tasks do not overlap.
         let y = unsafe { self.y.part(range.clone()) };
         let columns = self.slab.columns;
-        with_mask(self.kept, &range, |mask| {
-            let x = &self.layer.x[range.clone()];
-            assert!(x.len() == y.len() && x.len() == mask.len());
-            assert!(parameters.len() >= FORWARD_PARAMETERS * columns.padded);
-            let terms = NormalizeAndDrop {
-                x,
-                mask,
-                y,
-                parameters,
-                padded: columns.padded,
-                factor: self.layer.factor(),
-            };
-            map_columns(columns, terms);
-        });
+        let kept = Kept::new(self.kept, &range);
+        let x = &self.layer.x[range];
+        assert_eq!(x.len(), y.len());
+        assert!(parameters.len() >= FORWARD_PARAMETERS * columns.padded);
+        let terms = NormalizeAndDrop {
+            x,
+            kept,
+            y,
+            parameters,
+            padded: columns.padded,
+            factor: self.layer.factor(),
+        };
+        map_columns(columns, terms);
     }
 }
 
 struct NormalizeAndDrop<'a> {
     x: &'a [f32],
-    mask: &'a [f32],
+    kept: Kept<'a>,
     y: &'a mut [f32],
     parameters: &'a [f32],
     padded: usize,
@@ -272,10 +275,10 @@ unsafe impl Terms<0> for NormalizeAndDrop<'_> {
         // SAFETY: `at + lanes <= length`.
         unsafe {
             let x = load(simd, self.x.as_ptr().add(at), lanes);
-            let mask = load(simd, self.mask.as_ptr().add(at), lanes);
             let z = simd.fma(simd.sub(x, center), scale, offset);
-            let kept = simd.mul(z, simd.splat(self.factor));
-            let y = simd.select(simd.gt(mask, simd.zero()), kept, simd.zero());
+            let y = self
+                .kept
+                .select(simd, at, simd.mul(z, simd.splat(self.factor)));
             store(simd, y, self.y.as_mut_ptr().add(at), lanes);
         }
     }
@@ -291,13 +294,14 @@ struct Backward<'a> {
 }
 
 impl Backward<'_> {
-    fn inputs<'b>(&'b self, range: &Range<usize>, mask: &'b [f32]) -> MaskedInputs<'b> {
-        let (x, dy) = (&self.layer.x[range.clone()], &self.dy[range.clone()]);
-        assert!(x.len() == dy.len() && x.len() == mask.len());
+    fn inputs(&self, range: Range<usize>) -> MaskedInputs<'_> {
+        let kept = Kept::new(self.kept, &range);
+        let (x, dy) = (&self.layer.x[range.clone()], &self.dy[range]);
+        assert_eq!(x.len(), dy.len());
         MaskedInputs {
             x,
             dy,
-            mask,
+            kept,
             factor: self.layer.factor(),
         }
     }
@@ -319,15 +323,13 @@ impl Passes for Backward<'_> {
 
     fn measure(&self, range: Range<usize>, parameters: &[f32], measurement: &mut [f64]) {
         let columns = self.slab.columns;
-        with_mask(self.kept, &range, |mask| {
-            assert!(parameters.len() >= SUM_PARAMETERS * columns.padded);
-            let terms = MaskedSums {
-                inputs: self.inputs(&range, mask),
-                columns,
-                parameters,
-            };
-            columns.gathered(measurement, |sums| sum_columns(columns, terms, sums));
-        });
+        assert!(parameters.len() >= SUM_PARAMETERS * columns.padded);
+        let terms = MaskedSums {
+            inputs: self.inputs(range),
+            columns,
+            parameters,
+        };
+        columns.gathered(measurement, |sums| sum_columns(columns, terms, sums));
     }
 
     fn finish(&self, _: usize, measurements: &mut [f64], parameters: &mut [f32]) {
@@ -356,17 +358,15 @@ impl Passes for Backward<'_> {
         // SAFETY: ranges of different tasks do not overlap.
         let dx = unsafe { dx.part(range.clone()) };
         let columns = self.slab.columns;
-        with_mask(self.kept, &range, |mask| {
-            assert!(parameters.len() >= GRADIENT_PARAMETERS * columns.padded);
-            assert_eq!(dx.len(), range.len());
-            let terms = MaskedGradient {
-                inputs: self.inputs(&range, mask),
-                columns,
-                parameters,
-                dx,
-            };
-            map_columns(columns, terms);
-        });
+        assert!(parameters.len() >= GRADIENT_PARAMETERS * columns.padded);
+        assert_eq!(dx.len(), range.len());
+        let terms = MaskedGradient {
+            inputs: self.inputs(range),
+            columns,
+            parameters,
+            dx,
+        };
+        map_columns(columns, terms);
     }
 }
 
@@ -375,7 +375,7 @@ impl Passes for Backward<'_> {
 struct MaskedInputs<'a> {
     x: &'a [f32],
     dy: &'a [f32],
-    mask: &'a [f32],
+    kept: Kept<'a>,
     factor: f32,
 }
 
@@ -397,9 +397,9 @@ impl MaskedInputs<'_> {
         unsafe {
             let x = load(simd, self.x.as_ptr().add(at), lanes);
             let dy = load(simd, self.dy.as_ptr().add(at), lanes);
-            let mask = load(simd, self.mask.as_ptr().add(at), lanes);
-            let scaled = simd.mul(dy, simd.splat(self.factor));
-            let dz = simd.select(simd.gt(mask, simd.zero()), scaled, simd.zero());
+            let dz = self
+                .kept
+                .select(simd, at, simd.mul(dy, simd.splat(self.factor)));
             (simd.mul(simd.sub(x, center), inverse), dz)
         }
     }
@@ -627,9 +627,9 @@ mod tests {
                 &mut kept,
             )
         };
-        assert!(check(0.5, 1).is_ok());
-        assert!(check(0.5, 2).is_err());
-        assert!(check(1.0, 1).is_err());
-        assert!(check(-0.1, 1).is_err());
+        assert!(check(0.5, 4).is_ok());
+        assert!(check(0.5, 1).is_err());
+        assert!(check(1.0, 4).is_err());
+        assert!(check(-0.1, 4).is_err());
     }
 }

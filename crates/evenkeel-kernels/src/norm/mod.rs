@@ -3,12 +3,15 @@
 //! | file | statistics over | of every |
 //! |---|---|---|
 //! | [`batch`] | batch and positions | channel |
+//! | [`renorm`] | as [`batch`], corrected towards the running statistics | channel |
 //! | [`group`] | positions and a group's channels | sample and group (one group: layer norm; a group a channel: instance norm) |
+//! | [`evo`] | as [`group`], with a gate in place of centring and activation | sample and group |
 //! | [`layer_channels`] | channels | sample and position |
 //! | [`rms`] | channels, without centring | sample and position |
 //! | [`filter_response`] | positions, without centring | sample and channel |
 //! | [`independent`] | batch and positions, with dropout | channel |
 //! | [`kalman`] | a group of samples and positions, with a prior | channel; [`kalman_transition`] predicts the prior |
+//! | [`proxy`] | as [`group`], and those of a Gaussian proxy after the activation | sample and group, channel |
 //! | [`preconditioning`] | batch and positions, for the gradient of the weight behind | channel |
 //!
 //! # How they are built
@@ -32,12 +35,14 @@ mod columns;
 mod fused;
 mod geometry;
 mod moments;
+mod proxy_nodes;
 mod row;
 mod rows;
 mod scratch;
 mod slab;
 
 pub mod batch;
+pub mod evo;
 pub mod filter_response;
 pub mod group;
 pub mod independent;
@@ -45,6 +50,8 @@ pub mod kalman;
 pub mod kalman_transition;
 pub mod layer_channels;
 pub mod preconditioning;
+pub mod proxy;
+pub mod renorm;
 pub mod rms;
 
 pub use geometry::{Affine, AffineGradients, Shape};

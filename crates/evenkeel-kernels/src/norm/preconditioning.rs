@@ -7,6 +7,7 @@ use super::moments::{all_finite, measure, merge_pieces};
 use super::scratch::with_f64;
 use super::slab::Slab;
 use crate::error::{KernelError, Result, check_length};
+use crate::isa::{Simd, SimdOp, dispatch};
 use crate::parallel::{DisjointMut, for_each_task};
 
 /// Measures a layer's input `x`, rows of `mean.len()` channels, and merges mean and biased variance into those of `count` rows
@@ -170,7 +171,6 @@ pub fn precondition(
         if !all_finite(inverse) || !mean.iter().all(|m| m.is_finite()) {
             return;
         }
-        let with_bias = bias.is_some();
         if let Some(bias) = bias.as_deref() {
             for (value, &g) in bias_values.iter_mut().zip(bias) {
                 *value = f64::from(g);
@@ -178,18 +178,16 @@ pub fn precondition(
         }
         let (inverse, gradients) = (&*inverse, &*bias_values);
         with_f64(outputs, |moved| {
-            for (index, row) in weight.chunks_exact_mut(outputs).enumerate() {
-                for group in 0..channel_groups {
-                    let channel = group * rows + index % rows;
-                    let (mu, inverse) = (f64::from(mean[channel]), inverse[channel]);
-                    for at in group * width..(group + 1) * width {
-                        let centred = if with_bias { mu * gradients[at] } else { 0.0 };
-                        let value = (f64::from(row[at]) - centred) * inverse;
-                        row[at] = value as f32;
-                        moved[at] += value * mu;
-                    }
-                }
-            }
+            dispatch(Weights {
+                rows,
+                width,
+                mean,
+                inverse,
+                // Zeros where there is no bias.
+                bias: gradients,
+                weight,
+                moved: &mut *moved,
+            });
             if let Some(bias) = bias {
                 for (at, bias) in bias.iter_mut().enumerate() {
                     *bias = (gradients[at] / scale - moved[at]) as f32;
@@ -198,6 +196,43 @@ pub fn precondition(
         });
     });
     Ok(())
+}
+
+/// `gW = (gW - μ gb) · inverse`, and Σ gW μ of every output.
+struct Weights<'a> {
+    /// Channels of a group.
+    rows: usize,
+    /// Outputs of a group.
+    width: usize,
+    mean: &'a [f32],
+    inverse: &'a [f64],
+    bias: &'a [f64],
+    weight: &'a mut [f32],
+    moved: &'a mut [f64],
+}
+
+impl SimdOp for Weights<'_> {
+    type Output = ();
+
+    // Plain loops, which the compiler turns into those of the instruction set.
+    #[inline(always)]
+    fn call<S: Simd>(self, _: S) {
+        for (index, row) in self.weight.chunks_exact_mut(self.bias.len()).enumerate() {
+            let groups = row
+                .chunks_exact_mut(self.width)
+                .zip(self.bias.chunks_exact(self.width))
+                .zip(self.moved.chunks_exact_mut(self.width));
+            for (group, ((row, bias), moved)) in groups.enumerate() {
+                let channel = group * self.rows + index % self.rows;
+                let (mu, inverse) = (f64::from(self.mean[channel]), self.inverse[channel]);
+                for ((weight, bias), moved) in row.iter_mut().zip(bias).zip(moved) {
+                    let value = (f64::from(*weight) - mu * bias) * inverse;
+                    *weight = value as f32;
+                    *moved += value * mu;
+                }
+            }
+        }
+    }
 }
 
 #[cfg(test)]

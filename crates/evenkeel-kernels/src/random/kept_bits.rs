@@ -3,7 +3,7 @@
 use super::fill::PIECE;
 use super::philox::{GROUP, Generator};
 use crate::error::{KernelError, Result};
-use crate::isa::{Simd, SimdOp, dispatch};
+use crate::isa::bits::{BitOp, BitSimd, dispatch_bits};
 use crate::parallel::{DisjointMut, for_each_task, piece};
 
 /// Bytes that one group of random words fills: 16 bits of randomness for each bit.
@@ -33,7 +33,7 @@ pub fn fill_kept_bits(generator: Generator, rate: f32, bits: &mut [u8]) -> Resul
         |task| {
             // SAFETY: pieces do not overlap.
             let bits = unsafe { parts.part(piece(task, piece_bytes, length)) };
-            dispatch(FillBits {
+            dispatch_bits(FillBits {
                 generator,
                 threshold,
                 first_group: (task * (PIECE / GROUP)) as u64,
@@ -51,24 +51,34 @@ struct FillBits<'a> {
     bits: &'a mut [u8],
 }
 
-impl SimdOp for FillBits<'_> {
+impl BitOp for FillBits<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn call<S: Simd>(self, _: S) {
-        let threshold = u32::from(self.threshold);
+    fn call<S: BitSimd>(self, simd: S) {
+        let threshold = simd.splat(u32::from(self.threshold));
         for (group, bits) in self.bits.chunks_mut(GROUP_BYTES).enumerate() {
             let words = self.generator.group(self.first_group + group as u64);
             // Word w decides bit w % 8 of byte w / 8 with its lower half, of byte 8 + w / 8 with its upper half.
-            let mut flags = [[0u8; GROUP]; 2];
+            let mut halves = [[0u32; GROUP]; 2];
             for (at, &word) in words.as_flattened().iter().enumerate() {
-                flags[0][at] = u8::from(word & 0xffff >= threshold) << (at % 8);
-                flags[1][at] = u8::from(word >> 16 >= threshold) << (at % 8);
+                halves[0][at] = word & 0xffff;
+                halves[1][at] = word >> 16;
             }
-            let flags = flags.as_flattened();
-            for (byte, flags) in bits.iter_mut().zip(flags.chunks_exact(8)) {
-                *byte = flags.iter().fold(0, |byte, flag| byte | flag);
+            let mut kept = [0u8; GROUP_BYTES];
+            for (target, source) in kept
+                .chunks_exact_mut(2)
+                .zip(halves.as_flattened().chunks_exact(16))
+            {
+                let mut dropped = 0;
+                for lane in (0..16).step_by(S::LANES) {
+                    // SAFETY: LANES divides 16.
+                    let half = unsafe { simd.load(source.as_ptr().add(lane)) };
+                    dropped |= simd.less(half, threshold) << lane;
+                }
+                target.copy_from_slice(&(!dropped as u16).to_le_bytes());
             }
+            bits.copy_from_slice(&kept[..bits.len()]);
         }
     }
 }

@@ -19,18 +19,33 @@ pub fn philox4x32(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
 }
 
 /// All rounds on `N` counters side by side.
+///
+/// Words live in the lower halves of u64, whose upper halves hold anything: that is what vector instructions multiply, so nothing is
+/// packed or unpacked between the rounds.
 #[inline(always)]
 fn rounds<const N: usize>(words: &mut [[u32; N]; 4], mut key: [u32; 2]) {
+    const LOWER: u64 = 0xffff_ffff;
+    let mut wide = [[0u64; N]; 4];
+    for word in 0..4 {
+        for lane in 0..N {
+            wide[word][lane] = u64::from(words[word][lane]);
+        }
+    }
     for _ in 0..ROUNDS {
         for lane in 0..N {
-            let first = u64::from(words[0][lane]) * u64::from(MULTIPLIERS[0]);
-            let second = u64::from(words[2][lane]) * u64::from(MULTIPLIERS[1]);
-            words[0][lane] = (second >> 32) as u32 ^ words[1][lane] ^ key[0];
-            words[2][lane] = (first >> 32) as u32 ^ words[3][lane] ^ key[1];
-            words[1][lane] = second as u32;
-            words[3][lane] = first as u32;
+            let first = (wide[0][lane] & LOWER) * u64::from(MULTIPLIERS[0]);
+            let second = (wide[2][lane] & LOWER) * u64::from(MULTIPLIERS[1]);
+            wide[0][lane] = second >> 32 ^ wide[1][lane] ^ u64::from(key[0]);
+            wide[2][lane] = first >> 32 ^ wide[3][lane] ^ u64::from(key[1]);
+            wide[1][lane] = second;
+            wide[3][lane] = first;
         }
         key = [key[0].wrapping_add(WEYL[0]), key[1].wrapping_add(WEYL[1])];
+    }
+    for word in 0..4 {
+        for lane in 0..N {
+            words[word][lane] = wide[word][lane] as u32;
+        }
     }
 }
 

@@ -8,6 +8,7 @@ mod basic;
 mod binary;
 mod convolution;
 mod elementwise;
+mod evo_norm;
 mod input_statistics;
 mod kalman;
 mod layout;
@@ -15,8 +16,10 @@ mod matrix;
 mod normalization;
 mod optimizer;
 mod pooling;
+mod proxy;
 mod random;
 mod reduction;
+mod renorm;
 mod softmax;
 
 use crate::arguments::Arguments;
@@ -36,6 +39,7 @@ const FAMILIES: &[Family] = &[
     binary::OPERATIONS,
     convolution::OPERATIONS,
     elementwise::OPERATIONS,
+    evo_norm::OPERATIONS,
     input_statistics::OPERATIONS,
     kalman::OPERATIONS,
     layout::OPERATIONS,
@@ -43,8 +47,10 @@ const FAMILIES: &[Family] = &[
     normalization::OPERATIONS,
     optimizer::OPERATIONS,
     pooling::OPERATIONS,
+    proxy::OPERATIONS,
     random::OPERATIONS,
     reduction::OPERATIONS,
+    renorm::OPERATIONS,
     softmax::OPERATIONS,
 ];
 

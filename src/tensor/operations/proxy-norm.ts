@@ -1,0 +1,77 @@
+import { EvenkeelError } from '../../errors';
+import { formatShape } from '../shape';
+import { allocate, run, type Tensor } from '../tensor';
+import { activationWords, type FusedActivation } from './fused-activation';
+import { checkChannels, geometryOf, recordNormalization } from './normalization';
+
+/** The parameters of a proxy, each `[channels]`, its nodes, and the activation. */
+export interface ProxyOptions {
+  /** Scale in front of the activation. */
+  readonly gamma: Tensor;
+  /** Offset in front of the activation. */
+  readonly beta: Tensor;
+  /** The proxy's standard deviation, less 1. */
+  readonly proxyGamma: Tensor;
+  /** The proxy's mean. */
+  readonly proxyBeta: Tensor;
+  /** Quantiles of the standard normal distribution, `[count]`. */
+  readonly nodes: Tensor;
+  /** The activation. */
+  readonly activation: FusedActivation;
+}
+
+/** Options of {@link proxyNorm}. */
+export interface ProxyNormOptions extends ProxyOptions {
+  /** What {@link proxyStatistics} made from the same options: `[2, channels]`. */
+  readonly statistics: Tensor;
+  /** Groups of neighbouring channels that share their statistics; must divide the channels. */
+  readonly groups: number;
+  /** Added to the variance of the sample, under the root. */
+  readonly epsilon: number;
+}
+
+function parametersOf({ gamma, beta, proxyGamma, proxyBeta, nodes }: ProxyOptions): readonly Tensor[] {
+  return [gamma, beta, proxyGamma, proxyBeta, nodes];
+}
+
+/**
+ * Mean and inverse standard deviation, `[2, channels]`, of `activation(gamma · (node · (1 + proxyGamma) + proxyBeta) + beta)` over the
+ * nodes. They depend on parameters alone, so they hold until one changes. Not differentiable: {@link proxyNorm} gives the gradients.
+ */
+export function proxyStatistics(options: ProxyOptions, epsilon: number): Tensor {
+  const activation = activationWords('proxyStatistics', options.activation);
+  const statistics = allocate('proxyStatistics', [2, options.gamma.size]);
+  run('proxy_statistics', [statistics], ...parametersOf(options), epsilon, ...activation);
+  return statistics;
+}
+
+/**
+ * Group normalization, scale and offset, activation, and the standardization by the proxy's mean and deviation, in one pass (Labatie et
+ * al. 2021). Gradients reach the parameters also through the proxy's statistics.
+ *
+ * @throws EvenkeelError SHAPE_MISMATCH, DTYPE_MISMATCH, INVALID_ARGUMENT
+ */
+export function proxyNorm(input: Tensor, options: ProxyNormOptions): Tensor {
+  const { batch, positions, channels } = geometryOf('proxyNorm', input, options);
+  const { gamma, beta, proxyGamma, proxyBeta, nodes, statistics, groups, epsilon } = options;
+  checkChannels('proxyNorm', 'proxyGamma', proxyGamma, channels, input.shape);
+  checkChannels('proxyNorm', 'proxyBeta', proxyBeta, channels, input.shape);
+  if (!Number.isInteger(groups) || groups < 1 || channels % groups !== 0) {
+    throw new EvenkeelError(
+      'INVALID_ARGUMENT',
+      `proxyNorm: groups must be a whole number that divides the ${channels} channels of the input ${formatShape(input.shape)}, got ` +
+        `${groups}`,
+    );
+  }
+  const words = [batch, positions, channels, groups, ...activationWords('proxyNorm', options.activation)];
+  const output = allocate('proxyNorm', input.shape);
+  const saved = allocate('proxyNorm', [3, batch, groups]);
+  run('proxy_norm', [output, saved], input, ...parametersOf(options), statistics, ...words, epsilon);
+  recordNormalization('proxyNorm', [input, gamma, beta, proxyGamma, proxyBeta], output, {
+    operation: 'proxy_norm_backward',
+    statistics: [nodes, statistics, saved],
+    words,
+  });
+  saved.dispose();
+  return output;
+}
