@@ -100,8 +100,8 @@ describe('the pass in one', () => {
           results.push(await Promise.all([output, ...gradients].map((value) => value.data())));
         }
         const [fused = [], separate = []] = results;
-      // Without an activation the gradients of scale and offset nearly cancel.
-      const tolerance = activation === 'none' ? 1e-3 : 5e-5;
+        // Without an activation the gradients of scale and offset nearly cancel.
+        const tolerance = activation === 'none' ? 1e-3 : 5e-5;
         for (const [index, values] of fused.entries()) expectClose(values, [...separate[index]!], tolerance);
       }
     },
