@@ -67,6 +67,7 @@ describe('the recurrences', () => {
     [5, 1, 16],
     [16, 4, 17],
     [33, 2, 2],
+    [300, 1, 2],
   ] as const)('in float64 agree, forward and backward, for %i samples of %i × %i', (...shape) => {
     const [batch, positions, channels] = shape;
     // Weights that fade fast, so that every part counts.

@@ -1,11 +1,12 @@
 import { EvenkeelError } from '../../errors';
-import { concatenate, customFunction, keep, noGrad, ones, type Tensor, tensor, zeros } from '../../tensor';
+import { concatenate, customFunction, ones, type Tensor, zeros } from '../../tensor';
 import { type KalmanNormOptions, kalmanNorm } from '../../tensor/operations/kalman';
 import { batchNorm, rmsNorm } from '../../tensor/operations/normalization';
 import { checkRange, formatOptions } from '../check';
 import type { Module } from '../module';
 import { createActivation } from './activations';
 import { NormalizationLayer, type NormalizationLayerOptions } from './affine';
+import { Decay, recurrence } from './recurrence';
 import { moveRunning } from './running';
 
 /** What keeps the errors of the running statistics from growing along the layers; see {@link OnlineNormOptions.guard}. */
@@ -192,74 +193,4 @@ function statisticsOf(input: Tensor): { mean: Tensor; variance: Tensor } {
   const { posterior } = kalmanNorm(input, { groups: batch });
   const row = (index: number): Tensor => posterior.slice({ starts: [index], ends: [index + 1] }).reshape(shape);
   return { mean: row(0), variance: row(1) };
-}
-
-/**
- * The states of `u ← factors[t] · u + terms[t]` from `first` on, for every channel: those before each of the samples, and the last one.
- * Neighbouring steps are composed in pairs, fours, eights …, so that a batch takes log₂(batch) rounds and not one for each sample.
- */
-function recurrence(factors: Tensor, terms: Tensor, first: Tensor): States {
-  const [samples = 0, channels = 0] = terms.shape;
-  let [factor, term] = [factors, terms];
-  for (let distance = 1; distance < samples; distance *= 2) {
-    const earlier = (values: Tensor, missing: number): Tensor =>
-      values.slice({ starts: [0], ends: [samples - distance] }).pad(
-        [
-          [distance, 0],
-          [0, 0],
-        ],
-        missing,
-      );
-    term = term.add(factor.mul(earlier(term, 0)));
-    factor = factor.mul(earlier(factor, 1));
-  }
-  const start = noGrad(() => first.reshape([1, channels]));
-  return split(concatenate([start, factor.mul(start).add(term)], 0));
-}
-
-/** The states before each sample, `[batch, channels]`, and behind the last one, `[channels]`. */
-interface States {
-  readonly before: Tensor;
-  readonly after: Tensor;
-}
-
-function split(states: Tensor): States {
-  const [rows = 0, channels = 0] = states.shape;
-  return {
-    before: states.slice({ starts: [0], ends: [rows - 1] }),
-    after: states.slice({ starts: [rows - 1], ends: [rows] }).reshape([channels]),
-  };
-}
-
-/** The recurrence `u ← factor · u + terms[t]` with one factor for all: a product with a triangle of its powers, made once a batch size. */
-class Decay {
-  readonly #factor: number;
-  #powers: Tensor | undefined;
-
-  constructor(factor: number) {
-    this.#factor = factor;
-  }
-
-  states(terms: Tensor, first: Tensor): States {
-    const [samples = 0, channels = 0] = terms.shape;
-    return split(this.#triangle(samples + 1).matmul(concatenate([first.reshape([1, channels]), terms], 0)));
-  }
-
-  #triangle(size: number): Tensor {
-    if (this.#powers?.shape[0] !== size) {
-      this.dispose();
-      // Row t holds the weights, in the state before sample t, of the first state and of the terms before.
-      const powers = Float32Array.from({ length: size * size }, (_, at) => {
-        const [row, column] = [Math.floor(at / size), at % size];
-        return column > row ? 0 : this.#factor ** (row - column);
-      });
-      this.#powers = keep(tensor(powers, { shape: [size, size] }));
-    }
-    return this.#powers as Tensor;
-  }
-
-  dispose(): void {
-    this.#powers?.dispose();
-    this.#powers = undefined;
-  }
 }
