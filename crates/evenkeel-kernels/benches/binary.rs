@@ -1,7 +1,8 @@
 //! The packed convolution on one thread, in binary multiplications a cycle: the four 3×3 layers of a ResNet-18 at 224².
 //!
-//! `cargo bench --bench binary` prints a table of all instruction sets first, each beside the float convolution of the same
-//! instruction set, then criterion's times of the best one.
+//! `cargo bench --bench binary` prints a table of all instruction sets first: the limit, which is a loop of the same instructions with all
+//! operands in the first-level cache; then each layer, and how many times faster it is than the float convolution of the same
+//! instruction set; then criterion's times of the best one.
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use evenkeel_kernels::binary::{
@@ -9,6 +10,7 @@ use evenkeel_kernels::binary::{
     pack_signs, pack_weights,
 };
 use evenkeel_kernels::conv::{Conv2dGeometry, Conv2dOptions, conv2d_forward};
+use evenkeel_kernels::isa::bits::{BitOp, BitSimd, dispatch_bits};
 use evenkeel_kernels::isa::{self, Level, bits};
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -138,6 +140,63 @@ fn fastest(mut body: impl FnMut()) -> f64 {
     best
 }
 
+/// Comparisons of vectors from the first-level cache, in the proportions of the widest register tile, and nothing else: what the
+/// processor can do.
+struct Limit<'a>(&'a [u32]);
+
+impl Limit<'_> {
+    const STEPS: usize = 4096;
+    const WEIGHTS: usize = 4;
+    const INPUTS: usize = 6;
+    const WORDS: usize = 2048;
+}
+
+impl BitOp for Limit<'_> {
+    /// Comparisons of bits.
+    type Output = usize;
+
+    #[inline(always)]
+    fn call<S: BitSimd>(self, simd: S) -> usize {
+        const INPUTS: usize = Limit::INPUTS;
+        const WEIGHTS: usize = Limit::WEIGHTS;
+        let mut tallies = [[simd.nothing(); INPUTS]; WEIGHTS];
+        for step in 0..Self::STEPS {
+            let words = &self.0[step * 16 % (Self::WORDS - 256)..][..16 * (INPUTS + WEIGHTS)];
+            let mut weights = [simd.splat(0); WEIGHTS];
+            for v in 0..WEIGHTS {
+                // SAFETY: LANES divides 16, and there are 16 words for each vector.
+                weights[v] = unsafe { simd.load(words.as_ptr().add(16 * v)) };
+            }
+            for p in 0..INPUTS {
+                // SAFETY: as above.
+                let input = unsafe { simd.load(words.as_ptr().add(16 * (WEIGHTS + p))) };
+                for v in 0..WEIGHTS {
+                    tallies[v][p] = simd.differences(tallies[v][p], input, weights[v]);
+                }
+            }
+        }
+        let mut sum = simd.splat(0);
+        for row in tallies {
+            for tally in row {
+                sum = simd.add(sum, simd.total(tally));
+            }
+        }
+        let mut lanes = [0; 16];
+        // SAFETY: LANES divides 16.
+        unsafe { simd.store(sum, lanes.as_mut_ptr()) };
+        black_box(lanes);
+        Self::STEPS * INPUTS * WEIGHTS * S::LANES * 32
+    }
+}
+
+/// Comparisons of bits a second at the current level.
+fn limit() -> f64 {
+    let words: Aligned<u32> = Aligned::new(0x5555_1234, Limit::WORDS);
+    let mut bits = 0;
+    let seconds = fastest(|| bits = dispatch_bits(Limit(black_box(words.all()))));
+    bits as f64 / seconds
+}
+
 /// Cycles a second, from a chain of six instructions of one cycle each.
 fn clock() -> f64 {
     const STEPS: usize = 50_000;
@@ -182,7 +241,11 @@ fn table() {
                     format!("{channels}@{size}²: {rate:.0} ({faster:.1} x)")
                 })
                 .collect();
-            println!("  {name:22} {}", rates.join("  "));
+            println!(
+                "  {name:22} limit {:4.0}   {}",
+                limit() / clock,
+                rates.join("  ")
+            );
         }
     }
     bits::set_vector_popcount(true);

@@ -57,7 +57,9 @@ class Reader {
   }
 
   text(where: string, value: unknown): string {
-    if (typeof value !== 'string') this.fail(where, `${JSON.stringify(value)} is not a text`);
+    // Control characters would reach the terminal of whoever inspects the file.
+    if (typeof value !== 'string' || /\p{Cc}/u.test(value))
+      this.fail(where, `${JSON.stringify(value)} is not a plain text`);
     return value;
   }
 
