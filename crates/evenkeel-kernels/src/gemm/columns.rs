@@ -83,6 +83,7 @@ impl Ahead {
 }
 
 impl ColumnProduct<'_> {
+    #[inline(always)]
     fn check(&self, lanes: usize) {
         assert_eq!(
             lanes,
@@ -90,7 +91,9 @@ impl ColumnProduct<'_> {
             "the instruction set changed during a call"
         );
         assert!(self.range.end <= self.panels.count());
-        if let Some(last) = self.a_offsets.iter().max() {
+        if !self.a_offsets.is_empty() {
+            // With a fold, and inside the kernel, because that becomes vector code.
+            let last = self.a_offsets.iter().copied().fold(0, usize::max);
             assert!(last + self.a_start + self.count <= self.a.len());
         }
         assert!(self.b_first + self.a_offsets.len() <= self.b_rows);
@@ -124,7 +127,10 @@ pub(crate) unsafe fn column_tile<S: Simd, const MR: usize, const NV: usize>(
     unsafe {
         let mut sums = [[s.zero(); NV]; MR];
         for offset in offsets {
-            next.advance(s);
+            // One vector is bound by loads, of which this is one.
+            if NV > 1 {
+                next.advance(s);
+            }
             let a = a.add(offset);
             let mut vectors = [s.zero(); NV];
             for j in 0..NV {

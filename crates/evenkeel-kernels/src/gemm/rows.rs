@@ -48,6 +48,7 @@ pub(crate) struct RowProduct<'a> {
 const PANEL_ELEMENTS: usize = 64 * 1024;
 
 impl RowProduct<'_> {
+    #[inline(always)]
     fn check(&self, lanes: usize) {
         assert_eq!(
             lanes,
@@ -57,11 +58,15 @@ impl RowProduct<'_> {
         assert_eq!(self.a_offsets.len(), self.c_offsets.len());
         assert!(self.range.end <= self.panels.count());
         let reach = self.runs.iter().map(|run| run.offset + run.length).max();
-        if let (Some(reach), Some(last)) = (reach, self.a_offsets.iter().max()) {
-            assert!(last + reach <= self.a.len());
-        }
-        if let Some(last) = self.c_offsets.iter().max() {
-            assert!(last + self.panels.columns() <= self.c.length());
+        if !self.a_offsets.is_empty() {
+            // Largest offsets with folds, and inside the kernel, because they become vector code.
+            let (mut last_a, mut last_c) = (0, 0);
+            for (&a, &c) in self.a_offsets.iter().zip(self.c_offsets) {
+                last_a = last_a.max(a);
+                last_c = last_c.max(c);
+            }
+            assert!(reach.is_none_or(|reach| last_a + reach <= self.a.len()));
+            assert!(last_c + self.panels.columns() <= self.c.length());
         }
         let depth: usize = self.runs.iter().map(|run| run.length).sum();
         if let (Some(first), Some(last)) = (self.range.clone().next(), self.range.clone().last()) {
@@ -296,7 +301,10 @@ pub(crate) unsafe fn row_tile<S: Simd, const MR: usize, const NV: usize>(
             let end = run.offset + run.length;
             let mut index = run.offset;
             while index < end {
-                ahead.advance(s);
+                // One vector is bound by loads, of which this is one.
+                if NV > 1 {
+                    ahead.advance(s);
+                }
                 let mut vectors = [s.zero(); NV];
                 for j in 0..NV {
                     vectors[j] = s.load(b.add(j * S::LANES));
