@@ -30,7 +30,7 @@ unsafe fn load_row<S: Simd, const COUNT: usize, const EDGE: bool, const WHOLE: b
     for j in 0..COUNT {
         let pixel = first.wrapping_add_unsigned(j);
         let mut p = row.wrapping_offset(pixel * channels as isize);
-        // A choice of pointers, and not a branch around the load: branches cost four times as much as all the arithmetic.
+        // A choice of pointers, and not a branch around every load.
         if EDGE && pixel as usize >= width {
             p = ZEROS.as_ptr();
         }
