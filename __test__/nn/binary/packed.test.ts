@@ -93,6 +93,21 @@ describe('a packed network', () => {
     }
   });
 
+  test('pooling comes before the normalization of the stem, unless a factor is negative', () => {
+    for (const sign of [1, -1]) {
+      manualSeed(11);
+      const model = models.create('birealnet18', { norm: 'batch', width: 6, modelOptions: { stem: 'imagenet' } });
+      disturb(model);
+      const gamma = model.stateDict().get('stemNorm.gamma')!;
+      gamma.copyFrom(Float32Array.from({ length: 6 }, (_, index) => (index === 2 ? sign * 0.5 : 0.5)));
+      const { packed, model: wanted, network } = both(model, [2, 65, 70, 3]);
+      expect(packed).toEqual(wanted);
+      const kinds = network.graph.steps.map(({ kind }) => kind).slice(1, 3);
+      expect(kinds).toEqual(sign === 1 ? ['maxPool', 'normalize'] : ['normalize', 'maxPool']);
+      for (const held of [network, model]) held.dispose();
+    }
+  });
+
   test('any number of threads gives the same bits, and a single image those of its batch', async () => {
     const model = models.create('reactnet20', { norm: 'bn-free', width: 9 });
     disturb(model);
