@@ -152,7 +152,7 @@ function stepPairs(): Pair[] {
     ['kalman', make.kalman(), 'batch', make.batch(), 1.15],
     ['kalman tied-norm', make.kalman({ mode: 'tied-norm' }), 'batch', make.batch(), 1.15],
     ['bnp', make.bnp(), 'none', make.none(), 1.1],
-    ['bnp with group norm', make.bnp({ groupNorm: true }), 'group', make.group(), 1.1],
+    ['bnp with group norm', make.bnp({ groupNorm: true }), 'group and biases', { ...make.group(), bias: true }, 1.1],
     ['batch-renorm', make['batch-renorm'](), 'batch', make.batch()],
     ['evonorm-s0', make['evonorm-s0'](), 'batch', make.batch()],
     ['evonorm-b0', make['evonorm-b0'](), 'batch', make.batch()],

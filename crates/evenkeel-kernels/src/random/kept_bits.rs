@@ -9,7 +9,7 @@ use crate::parallel::{DisjointMut, for_each_task, piece};
 /// Bytes that one group of random words fills: 16 bits of randomness for each bit.
 const GROUP_BYTES: usize = 2 * GROUP / 8;
 
-/// Sets each bit with chance `1 - rate`. Two bits come from one random word, so the chance is a multiple of 2^-16: the nearest one.
+/// Sets each bit with chance `1 - rate`, by Philox4x32-7. Two bits come from one random word, so the chance is a multiple of 2^-16: the nearest one.
 ///
 /// # Errors
 /// Where the rate is not in `0..1`.
@@ -58,7 +58,7 @@ impl BitOp for FillBits<'_> {
     fn call<S: BitSimd>(self, simd: S) {
         let threshold = simd.splat(u32::from(self.threshold));
         for (group, bits) in self.bits.chunks_mut(GROUP_BYTES).enumerate() {
-            let words = self.generator.group(self.first_group + group as u64);
+            let words = self.generator.quick_group(self.first_group + group as u64);
             // Word w decides bit w % 8 of byte w / 8 with its lower half, of byte 8 + w / 8 with its upper half.
             let mut halves = [[0u32; GROUP]; 2];
             for (at, &word) in words.as_flattened().iter().enumerate() {
@@ -103,7 +103,9 @@ mod tests {
                     let (group, within) = (index / GROUP_BYTES, index % GROUP_BYTES);
                     let mut expected = 0;
                     for bit in 0..8 {
-                        let word = GENERATOR.word((group * GROUP + within % 8 * 8 + bit) as u64);
+                        let at = group * GROUP + within % 8 * 8 + bit;
+                        let words = GENERATOR.quick_group((at / GROUP) as u64);
+                        let word = words.as_flattened()[at % GROUP];
                         let half = if within < 8 {
                             word & 0xffff
                         } else {
