@@ -136,38 +136,56 @@ impl LayerFunction<'_> {
         loaded
     }
 
-    /// The value that the activation bends at zero, and the result.
+    /// For each of `P` pixels the value that the activation bends at zero, and the result. One stage after the other for all pixels: a
+    /// stage that is not there costs one branch, and every loop is short enough to be unrolled.
     #[inline(always)]
-    pub(super) fn apply<S: BitSimd>(
+    pub(super) fn apply<S: BitSimd, const P: usize>(
         &self,
         simd: S,
         loaded: &Loaded<<S::Float as Simd>::F32>,
-        sums: S::Words,
-        residual: Option<<S::Float as Simd>::F32>,
-    ) -> [<S::Float as Simd>::F32; 2] {
+        sums: [S::Words; P],
+        residual: Option<[<S::Float as Simd>::F32; P]>,
+    ) -> [[<S::Float as Simd>::F32; P]; 2] {
         let float = simd.float();
-        let mut x = float.mul(simd.to_float(sums), loaded.scale);
+        let mut x = [float.zero(); P];
+        for p in 0..P {
+            x[p] = float.mul(simd.to_float(sums[p]), loaded.scale);
+        }
         if self.normalize.is_some() {
-            x = float.fma(float.sub(x, loaded.center), loaded.factor, loaded.offset);
+            for x in &mut x {
+                *x = float.fma(float.sub(*x, loaded.center), loaded.factor, loaded.offset);
+            }
         }
         if let Some(residual) = residual {
-            x = float.add(x, residual);
+            for p in 0..P {
+                x[p] = float.add(x[p], residual[p]);
+            }
         }
+        let mut results = x;
         match self.activation {
-            LayerActivation::None => [x, x],
-            // In this order a NaN stays.
-            LayerActivation::Relu => [x, float.max(float.zero(), x)],
+            LayerActivation::None => {}
+            LayerActivation::Relu => {
+                for result in &mut results {
+                    // In this order a NaN stays.
+                    *result = float.max(float.zero(), *result);
+                }
+            }
             LayerActivation::Prelu(_) => {
-                let positive = float.gt(x, float.zero());
-                [x, float.select(positive, x, float.mul(loaded.slope, x))]
+                for p in 0..P {
+                    let positive = float.gt(x[p], float.zero());
+                    results[p] = float.select(positive, x[p], float.mul(loaded.slope, x[p]));
+                }
             }
             LayerActivation::Rprelu(_) => {
-                let v = float.add(x, loaded.shift_in);
-                let positive = float.gt(v, float.zero());
-                let bent = float.select(positive, v, float.mul(loaded.slope, v));
-                [v, float.add(bent, loaded.shift_out)]
+                for p in 0..P {
+                    x[p] = float.add(x[p], loaded.shift_in);
+                    let positive = float.gt(x[p], float.zero());
+                    let bent = float.select(positive, x[p], float.mul(loaded.slope, x[p]));
+                    results[p] = float.add(bent, loaded.shift_out);
+                }
             }
         }
+        [x, results]
     }
 }
 
@@ -244,7 +262,40 @@ impl<'a> LayerStore<'a> {
     }
 }
 
-/// The residual of one pixel's channels from `first` on, where they go around its last channel.
+impl Residual<'_> {
+    /// What belongs to `lanes` of the output's channels from `channel` on, for `P` pixels.
+    #[inline(always)]
+    fn load<S: Simd, const P: usize>(
+        &self,
+        simd: S,
+        pixel: usize,
+        channel: usize,
+        lanes: usize,
+    ) -> [S::F32; P] {
+        // A division only where channels are repeated.
+        let first = if channel < self.channels {
+            channel
+        } else {
+            channel % self.channels
+        };
+        let mut loaded = [simd.zero(); P];
+        if first + lanes <= self.channels {
+            for p in 0..P {
+                let start = (pixel + p) * self.channels + first;
+                loaded[p] = load(simd, self.values, start, lanes);
+            }
+        } else {
+            for p in 0..P {
+                let start = (pixel + p) * self.channels;
+                let values = &self.values[start..start + self.channels];
+                loaded[p] = gather(simd, values, first, lanes);
+            }
+        }
+        loaded
+    }
+}
+
+/// The values of one pixel's channels from `first` on, where they go around its last channel.
 #[inline(always)]
 fn gather<S: Simd>(simd: S, pixel: &[f32], first: usize, lanes: usize) -> S::F32 {
     let mut values = [0.0; GROUP];
@@ -274,39 +325,29 @@ impl Store for LayerStore<'_> {
             Some((cut, _)) => load(float, cut, channel, here),
             None => float.zero(),
         };
-        for p in 0..P {
-            let residual = match &self.residual {
-                Some(Residual { values, channels }) => {
-                    let values = &values[(pixel + p) * channels..][..*channels];
-                    let first = if *channels == self.channels {
-                        channel
-                    } else {
-                        channel % channels
-                    };
-                    Some(if first + here <= *channels {
-                        load(float, values, first, here)
-                    } else {
-                        gather(float, values, first, here)
-                    })
-                }
-                None => None,
-            };
-            let [_, result] = self.function.apply(simd, &loaded, sums[p], residual);
-            if let Some(output) = &self.output {
+        let residual = match &self.residual {
+            Some(residual) => Some(residual.load::<S::Float, P>(float, pixel, channel, here)),
+            None => None,
+        };
+        let [_, results] = self.function.apply(simd, &loaded, sums, residual);
+        if let Some(output) = &self.output {
+            for p in 0..P {
                 let start = (pixel + p) * self.channels + channel;
                 // SAFETY: each pixel and channel is written by one task, once.
                 let output = unsafe { output.part(start..start + here) };
                 // SAFETY: `output` has `here` elements.
                 unsafe {
                     if here == S::LANES {
-                        float.store(result, output.as_mut_ptr());
+                        float.store(results[p], output.as_mut_ptr());
                     } else {
-                        float.store_partial(result, output.as_mut_ptr(), here);
+                        float.store_partial(results[p], output.as_mut_ptr(), here);
                     }
                 }
             }
-            if let Some((_, words)) = &self.signs {
-                let bits = simd.below(result, cut) & ((1 << here) - 1);
+        }
+        if let Some((_, words)) = &self.signs {
+            for p in 0..P {
+                let bits = simd.below(results[p], cut) & ((1 << here) - 1);
                 words.put(pixel + p, channel, bits);
             }
         }

@@ -134,8 +134,8 @@ impl FindRanges<'_> {
         cut: <S::Float as Simd>::F32,
         sum: i32,
     ) -> (bool, bool) {
-        let sums = simd.splat(sum as u32);
-        let [bent, result] = self.function.apply(simd, loaded, sums, None);
+        let sums = [simd.splat(sum as u32)];
+        let [[bent], [result]] = self.function.apply(simd, loaded, sums, None);
         let zero = simd.float().zero();
         let (negative, positive) = (simd.below(result, cut), simd.below(zero, bent));
         (negative & 1 == 1, positive & 1 == 1)
