@@ -325,6 +325,8 @@ impl Store for LayerStore<'_> {
             Some((cut, _)) => load(float, cut, channel, here),
             None => float.zero(),
         };
+        // A closure would be compiled without this instruction set.
+        #[allow(clippy::manual_map)]
         let residual = match &self.residual {
             Some(residual) => Some(residual.load::<S::Float, P>(float, pixel, channel, here)),
             None => None,
