@@ -66,6 +66,22 @@ pub trait Simd: Copy + Send + Sync + 'static {
     /// # Safety
     /// `p` must be valid for writing `LANES` f32.
     unsafe fn store(self, v: Self::F32, p: *mut f32);
+    /// Stores `LANES` values past the caches where the instruction set can, so that a line that is overwritten whole is not read
+    /// first. Other threads see them after [`Self::drain`].
+    ///
+    /// # Safety
+    /// As [`Self::store`], and `p` must be aligned to the vector's size.
+    #[inline(always)]
+    unsafe fn stream(self, v: Self::F32, p: *mut f32) {
+        // SAFETY: the caller's promise.
+        unsafe { self.store(v, p) };
+    }
+    /// Orders what [`Self::stream`] stored before whatever this thread stores next.
+    #[inline(always)]
+    fn drain(self) {}
+    /// Asks for the cache line of `p`, which may be any address, where the instruction set can.
+    #[inline(always)]
+    fn prefetch(self, _p: *const f32) {}
     /// Loads the first `n <= LANES` lanes; the rest are zero. Memory past `n` values is not touched.
     ///
     /// # Safety

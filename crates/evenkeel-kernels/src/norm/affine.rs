@@ -1,6 +1,6 @@
 //! Normalization by a mean and a deviation, scale, offset, residual and activation, forward and backward, over columns.
 
-use super::columns::{Columns, Terms, load, store};
+use super::columns::{Columns, Terms, load, store_output, streams};
 use super::geometry::Affine;
 use super::moments::Saved;
 use crate::activation::ActivationFunction;
@@ -125,6 +125,7 @@ pub(super) struct Normalize<'a, A, const RESIDUAL: bool> {
     parameters: &'a [f32],
     padded: usize,
     activation: A,
+    stream: bool,
 }
 
 impl<'a, A, const RESIDUAL: bool> Normalize<'a, A, RESIDUAL> {
@@ -140,6 +141,7 @@ impl<'a, A, const RESIDUAL: bool> Normalize<'a, A, RESIDUAL> {
         assert!(!RESIDUAL || residual.len() == x.len());
         assert!(parameters.len() >= FORWARD_PARAMETERS * columns.padded);
         Normalize {
+            stream: false,
             x,
             residual,
             y,
@@ -147,6 +149,12 @@ impl<'a, A, const RESIDUAL: bool> Normalize<'a, A, RESIDUAL> {
             padded: columns.padded,
             activation,
         }
+    }
+
+    /// As a part of an output of `elements` elements in rows of `width`, which may be too large for the caches.
+    pub fn part_of(mut self, elements: usize, width: usize) -> Self {
+        self.stream = streams(elements, self.y, width);
+        self
     }
 }
 
@@ -181,7 +189,7 @@ unsafe impl<A: ActivationFunction, const RESIDUAL: bool> Terms<0> for Normalize<
                 z = simd.add(z, load(simd, self.residual.as_ptr().add(at), lanes));
             }
             let y = self.activation.apply(simd, z);
-            store(simd, y, self.y.as_mut_ptr().add(at), lanes);
+            store_output(simd, y, self.y.as_mut_ptr().add(at), lanes, self.stream);
         }
     }
 }
@@ -309,6 +317,7 @@ pub(super) struct GradientMap<'a, A, const RESIDUAL: bool> {
     /// Empty where it is not wanted, as `dresidual`.
     dx: &'a mut [f32],
     dresidual: &'a mut [f32],
+    stream: bool,
 }
 
 impl<'a, A: ActivationFunction, const RESIDUAL: bool> GradientMap<'a, A, RESIDUAL> {
@@ -324,12 +333,19 @@ impl<'a, A: ActivationFunction, const RESIDUAL: bool> GradientMap<'a, A, RESIDUA
         assert!(dresidual.is_empty() || dresidual.len() == inputs.x.len());
         assert!(parameters.len() >= GRADIENT_PARAMETERS * columns.padded);
         GradientMap {
+            stream: false,
             inputs,
             parameters,
             padded: columns.padded,
             dx,
             dresidual,
         }
+    }
+
+    /// As [`Normalize::part_of`].
+    pub fn part_of(mut self, elements: usize, width: usize) -> Self {
+        self.stream = streams(elements, self.dx, width) && streams(elements, self.dresidual, width);
+        self
     }
 }
 
@@ -362,10 +378,16 @@ unsafe impl<A: ActivationFunction, const RESIDUAL: bool> Terms<0> for GradientMa
             if !self.dx.is_empty() {
                 let projected = simd.fma(normalized, p[ALONG], p[ACROSS]);
                 let dx = simd.mul(p[INVERSE], simd.fma(p[GAMMA], dz, projected));
-                store(simd, dx, self.dx.as_mut_ptr().add(at), lanes);
+                store_output(simd, dx, self.dx.as_mut_ptr().add(at), lanes, self.stream);
             }
             if RESIDUAL && !self.dresidual.is_empty() {
-                store(simd, dz, self.dresidual.as_mut_ptr().add(at), lanes);
+                store_output(
+                    simd,
+                    dz,
+                    self.dresidual.as_mut_ptr().add(at),
+                    lanes,
+                    self.stream,
+                );
             }
         }
     }

@@ -100,17 +100,35 @@ pub(super) fn forward_constants(inputs: Inputs, saved: &[f32], y: &mut [f32]) {
             // SAFETY: pieces do not overlap.
             let y = unsafe { y.part(range.clone()) };
             with_fused!(activation, |activation| match residual {
-                Some(residual) =>
-                    map_range::<_, true>(columns, x, residual, y, range, parameters, activation),
-                None => map_range::<_, false>(columns, x, &[], y, range, parameters, activation),
+                Some(residual) => map_range::<_, true>(
+                    columns,
+                    x.len(),
+                    x,
+                    residual,
+                    y,
+                    range,
+                    parameters,
+                    activation
+                ),
+                None => map_range::<_, false>(
+                    columns,
+                    x.len(),
+                    x,
+                    &[],
+                    y,
+                    range,
+                    parameters,
+                    activation
+                ),
             });
         });
     });
 }
 
-/// Maps one range of the input.
+/// Maps one range of the input of `elements` elements.
 fn map_range<A: ActivationFunction, const RESIDUAL: bool>(
     columns: Columns,
+    elements: usize,
     x: &[f32],
     residual: &[f32],
     y: &mut [f32],
@@ -126,7 +144,8 @@ fn map_range<A: ActivationFunction, const RESIDUAL: bool>(
     let x = &x[range];
     map_columns(
         columns,
-        Normalize::<_, RESIDUAL>::new(columns, x, residual, y, parameters, activation),
+        Normalize::<_, RESIDUAL>::new(columns, x, residual, y, parameters, activation)
+            .part_of(elements, columns.width),
     );
 }
 
@@ -249,6 +268,7 @@ impl<A: ActivationFunction, const RESIDUAL: bool> Passes for Forward<'_, A, RESI
         let y = unsafe { self.y.part(range.clone()) };
         map_range::<A, RESIDUAL>(
             self.slab.columns,
+            self.x.len(),
             self.x,
             self.residual,
             y,
@@ -383,7 +403,8 @@ impl<'a, A: ActivationFunction, const RESIDUAL: bool> Passes for Backward<'a, A,
             parameters,
             part(&self.dx),
             part(&self.dresidual),
-        );
+        )
+        .part_of(self.inputs.x.len(), columns.width);
         map_columns(columns, terms);
     }
 }

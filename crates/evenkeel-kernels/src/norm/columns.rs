@@ -1,17 +1,34 @@
 //! Sums over the rows of a matrix, column by column, and maps over it with parameters of every column: the one loop under all
 //! methods whose statistics run over positions.
 //!
-//! A *tile* is a few rows, and the loop takes one vector of columns at a time down a tile: the column's parameters are loaded
-//! once for all its rows, memory is still read nearly in order, and an f32 sum grows by [`TILE_ROWS`] terms at most before it is
-//! added to an f64. Lanes are columns, so a sum's order does not depend on the vector's width.
+//! A *tile* is a few rows, and the loop takes a few vectors of columns at a time down a tile: the columns' parameters stay in
+//! registers for all its rows, memory is read in order (a processor fetches ahead of nothing else), and an f32 sum grows by
+//! [`TILE_ROWS`] terms at most before it is added to an f64. Lanes are columns, so a sum's order does not depend on the vector's
+//! width, nor on how many vectors are taken at a time.
 
 use super::scratch::with_f64;
 use crate::isa::{MAX_LANES, Simd, SimdOp, dispatch};
 
 /// Rows of a tile.
-pub(super) const TILE_ROWS: usize = 8;
+pub(super) const TILE_ROWS: usize = 16;
+/// Columns that a row is folded to where channels are few: as many as the widest instruction set takes at a time.
+const STRIP_COLUMNS: usize = 4 * MAX_LANES;
 
-/// Loads `lanes` values; a constant `lanes == S::LANES` compiles to a plain load.
+/// How far ahead of itself a load asks for memory, in elements: processors stop fetching ahead at the end of a page, and lose
+/// track where several arrays are read at once.
+const PREFETCH_AHEAD: usize = 512;
+/// Elements from which an output is written past the caches: with its input it does not fit in a third-level cache, and a line
+/// that is stored the usual way is read from memory first.
+const STREAM_FROM: usize = 1 << 22;
+
+/// Whether `part` of an output of `elements` elements, written in rows of `width`, is to be written past the caches.
+pub(super) fn streams(elements: usize, part: &[f32], width: usize) -> bool {
+    elements >= STREAM_FROM
+        && width.is_multiple_of(MAX_LANES)
+        && (part.is_empty() || part.as_ptr().align_offset(size_of::<f32>() * MAX_LANES) == 0)
+}
+
+/// Loads `lanes` values of an array that is read in order; a constant `lanes == S::LANES` compiles to a plain load.
 ///
 /// # Safety
 /// `p` must be valid for reading `lanes` values, and `lanes <= S::LANES`.
@@ -20,6 +37,7 @@ pub(super) unsafe fn load<S: Simd>(simd: S, p: *const f32, lanes: usize) -> S::F
     // SAFETY: the caller's promise.
     unsafe {
         if lanes == S::LANES {
+            simd.prefetch(p.wrapping_add(PREFETCH_AHEAD));
             simd.load(p)
         } else {
             simd.load_partial(p, lanes)
@@ -43,6 +61,28 @@ pub(super) unsafe fn store<S: Simd>(simd: S, v: S::F32, p: *mut f32, lanes: usiz
     }
 }
 
+/// Stores as [`store`] does, past the caches where `stream`.
+///
+/// # Safety
+/// As [`store`]; where `stream`, `p` must be aligned to a vector.
+#[inline(always)]
+pub(super) unsafe fn store_output<S: Simd>(
+    simd: S,
+    v: S::F32,
+    p: *mut f32,
+    lanes: usize,
+    stream: bool,
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if stream && lanes == S::LANES {
+            simd.stream(v, p);
+        } else {
+            store(simd, v, p, lanes);
+        }
+    }
+}
+
 /// How channels lie in the columns of a matrix.
 ///
 /// Few channels would leave most of a vector empty, so `fold` neighbouring rows become one row of `fold * channels` columns.
@@ -61,11 +101,23 @@ impl Columns {
     /// The columns of `rows` rows of `channels`, by shape alone (not by the instruction set: sums keep their order).
     pub fn new(channels: usize, rows: usize) -> Self {
         let mut fold = 1;
-        if channels < 2 * MAX_LANES {
-            while !(fold * channels).is_multiple_of(MAX_LANES) {
-                fold *= 2;
+        if (1..STRIP_COLUMNS).contains(&channels) {
+            let whole =
+                |columns: usize| columns >> channels.trailing_zeros().min(columns.trailing_zeros());
+            fold = whole(STRIP_COLUMNS);
+            // Parameters of that many columns would crowd out the data.
+            if fold * channels > 4 * STRIP_COLUMNS {
+                fold = if channels < 2 * MAX_LANES {
+                    whole(MAX_LANES)
+                } else {
+                    1
+                };
             }
-            if rows < fold * TILE_ROWS {
+            while fold > 1 && rows < fold * TILE_ROWS {
+                fold /= 2;
+            }
+            // A width that leaves a part of a vector over is no better than no fold.
+            if !(fold * channels).is_multiple_of(MAX_LANES) {
                 fold = 1;
             }
         }
@@ -189,6 +241,9 @@ impl<const N: usize, T: Terms<N>> SimdOp for SumColumns<'_, N, T> {
             unsafe { self.tile(simd, start, rows.max(1), columns) };
             start += rows.max(1) * columns;
         }
+        if N == 0 {
+            simd.drain();
+        }
     }
 }
 
@@ -199,26 +254,44 @@ impl<const N: usize, T: Terms<N>> SumColumns<'_, N, T> {
     /// `start + (rows - 1) * columns.width + width <= terms.length()`, `width <= columns.width`.
     #[inline(always)]
     unsafe fn tile<S: Simd>(&mut self, simd: S, start: usize, rows: usize, width: usize) {
-        let full = width - width % S::LANES;
         let mut column = 0;
         // SAFETY: columns stay below `width`, and padded arrays hold whole vectors.
         unsafe {
-            while column < full {
-                self.strip(simd, start, rows, column, S::LANES);
+            if Self::fits::<S>(4) {
+                while column + 4 * S::LANES <= width {
+                    self.strip::<S, 4>(simd, start, rows, column, S::LANES);
+                    column += 4 * S::LANES;
+                }
+            }
+            if Self::fits::<S>(2) {
+                while column + 2 * S::LANES <= width {
+                    self.strip::<S, 2>(simd, start, rows, column, S::LANES);
+                    column += 2 * S::LANES;
+                }
+            }
+            while column + S::LANES <= width {
+                self.strip::<S, 1>(simd, start, rows, column, S::LANES);
                 column += S::LANES;
             }
             if column < width {
-                self.strip(simd, start, rows, column, width - column);
+                self.strip::<S, 1>(simd, start, rows, column, width - column);
             }
         }
     }
 
-    /// Takes `lanes` columns from `column` down `rows` rows.
+    /// Whether the parameters and sums of that many vectors fit in registers, beside what a term computes with.
+    #[inline(always)]
+    fn fits<S: Simd>(vectors: usize) -> bool {
+        let parameters = size_of::<T::Parameters<S>>() / size_of::<S::F32>();
+        vectors * (parameters + N) + 4 <= S::REGISTERS
+    }
+
+    /// Takes `G` vectors of columns from `column` down `rows` rows; of a single vector, only the first `lanes`.
     ///
     /// # Safety
-    /// As [`Self::tile`], and `column + lanes <= width`.
+    /// As [`Self::tile`], and `column + (G - 1) * S::LANES + lanes <= width`.
     #[inline(always)]
-    unsafe fn strip<S: Simd>(
+    unsafe fn strip<S: Simd, const G: usize>(
         &mut self,
         simd: S,
         start: usize,
@@ -226,34 +299,43 @@ impl<const N: usize, T: Terms<N>> SumColumns<'_, N, T> {
         column: usize,
         lanes: usize,
     ) {
-        // SAFETY: by the caller's promise every element is inside `length`; `column + S::LANES <= padded`, because padded is a
-        // multiple of every vector width.
+        // SAFETY: by the caller's promise every element is inside `length`; `column + G * S::LANES <= padded`, because padded is
+        // a multiple of every vector width.
         unsafe {
-            let parameters = self.terms.parameters(simd, column);
-            let mut sums = [simd.zero(); N];
+            let mut parameters = [self.terms.parameters(simd, column); G];
+            for vector in 1..G {
+                parameters[vector] = self.terms.parameters(simd, column + vector * S::LANES);
+            }
+            let mut sums = [[simd.zero(); N]; G];
             let mut at = start + column;
             for _ in 0..rows {
-                self.terms.add(simd, at, lanes, &parameters, &mut sums);
+                for vector in 0..G {
+                    let at = at + vector * S::LANES;
+                    let (parameters, sums) = (&parameters[vector], &mut sums[vector]);
+                    self.terms.add(simd, at, lanes, parameters, sums);
+                }
                 at += self.columns.width;
             }
-            for (index, sum) in sums.into_iter().enumerate() {
-                let target = self
-                    .sums
-                    .as_mut_ptr()
-                    .add(index * self.columns.padded + column);
-                if lanes < S::LANES {
-                    // Lanes past the end hold anything, and may stand for columns that exist.
-                    let mut values = [0.0; MAX_LANES];
-                    simd.store(sum, values.as_mut_ptr());
-                    for (lane, value) in values.into_iter().enumerate().take(lanes) {
-                        *target.add(lane) += value as f64;
+            for vector in 0..G {
+                for index in 0..N {
+                    let sum = sums[vector][index];
+                    let column = column + vector * S::LANES;
+                    let target = self.sums.as_mut_ptr();
+                    let target = target.add(index * self.columns.padded + column);
+                    if lanes < S::LANES {
+                        // Lanes past the end hold anything, and may stand for columns that exist.
+                        let mut values = [0.0; MAX_LANES];
+                        simd.store(sum, values.as_mut_ptr());
+                        for (lane, value) in values.into_iter().enumerate().take(lanes) {
+                            *target.add(lane) += value as f64;
+                        }
+                        continue;
                     }
-                    continue;
+                    let [low, high] = simd.widen(sum);
+                    let upper = target.add(S::LANES / 2);
+                    simd.store64(simd.add64(simd.load64(target), low), target);
+                    simd.store64(simd.add64(simd.load64(upper), high), upper);
                 }
-                let [low, high] = simd.widen(sum);
-                let upper = target.add(S::LANES / 2);
-                simd.store64(simd.add64(simd.load64(target), low), target);
-                simd.store64(simd.add64(simd.load64(upper), high), upper);
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Normalization of rows: statistics over the channels of one position, centred (layer norm) or not (root mean square). A row stays
 //! in the first-level cache while it is read two or three times.
 
-use super::columns::{load, store};
+use super::columns::{load, store_output, streams};
 use super::fused::with_fused;
 use super::geometry::{Affine, AffineGradients};
 use super::moments::Saved;
@@ -92,6 +92,7 @@ pub(super) fn forward<const CENTRED: bool>(
                 parameters,
                 epsilon,
                 activation,
+                stream: streams(inputs.x.len(), y, channels),
                 y,
                 saved: &mut saved,
             }));
@@ -119,6 +120,7 @@ struct Forward<'a, 'b, A, const CENTRED: bool> {
     parameters: &'a [f32],
     epsilon: f32,
     activation: A,
+    stream: bool,
     y: &'a mut [f32],
     saved: &'b mut [&'a mut [f32]; 3],
 }
@@ -144,6 +146,7 @@ impl<A: ActivationFunction, const CENTRED: bool> SimdOp for Forward<'_, '_, A, C
         for row in blocks..rows {
             self.block::<S, 1>(simd, row);
         }
+        simd.drain();
     }
 }
 
@@ -182,7 +185,8 @@ impl<A: ActivationFunction, const CENTRED: bool> Forward<'_, '_, A, CENTRED> {
                         let x = load(simd, x.as_ptr().add(at), lanes);
                         let z = simd.fma(row.normalize::<CENTRED>(simd, x), gamma, beta);
                         let y = y.as_mut_ptr().add(at);
-                        store(simd, self.activation.apply(simd, z), y, lanes);
+                        let z = self.activation.apply(simd, z);
+                        store_output(simd, z, y, lanes, self.stream);
                     }
                 }
             },
@@ -246,6 +250,9 @@ pub(super) fn backward<const CENTRED: bool>(
                         parameters,
                         saved,
                         activation,
+                        stream: dx
+                            .as_ref()
+                            .is_some_and(|dx| streams(inputs.x.len(), dx, channels)),
                         dx,
                         recent,
                         sums,
@@ -266,6 +273,7 @@ struct Backward<'a, 'b, A, const CENTRED: bool> {
     parameters: &'a [f32],
     saved: &'a [f32],
     activation: A,
+    stream: bool,
     dx: Option<&'a mut [f32]>,
     /// Gradients of beta and gamma of the last rows, padded.
     recent: &'b mut [f32],
@@ -383,11 +391,12 @@ impl<A: ActivationFunction, const CENTRED: bool> SimdOp for Backward<'_, '_, A, 
                             projected = simd.add(projected, across);
                         }
                         let value = simd.mul(row.inverse, simd.fma(gamma, dz, projected));
-                        store(simd, value, dx.add(column), lanes);
+                        store_output(simd, value, dx.add(column), lanes, self.stream);
                     }
                 },
             );
         }
         self.flush();
+        simd.drain();
     }
 }

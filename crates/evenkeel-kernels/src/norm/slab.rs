@@ -39,6 +39,11 @@ impl Slab {
         }
     }
 
+    /// Elements of all samples.
+    pub fn elements(&self) -> usize {
+        self.samples * self.sample_elements()
+    }
+
     fn sample_elements(&self) -> usize {
         self.positions * self.columns.channels
     }
@@ -77,7 +82,7 @@ pub(super) trait Passes: Sync {
 pub(super) fn run(slab: Slab, passes: &dyn Passes, after: impl FnOnce(&[f64], usize)) {
     let length = passes.measurement_length();
     let stride = slab.pieces * length;
-    let work = slab.samples * slab.sample_elements();
+    let work = slab.elements();
     let threads = rayon::current_num_threads();
     let by_sample =
         slab.pieces == 1 || slab.samples >= 4 * threads || slab.samples.is_multiple_of(threads);
@@ -115,7 +120,7 @@ fn share_pieces(slab: Slab, passes: &dyn Passes, measurements: &DisjointMut<f64>
     let length = passes.measurement_length();
     let stride = slab.pieces * length;
     let parameter_length = passes.parameter_length();
-    let work = slab.samples * slab.sample_elements();
+    let work = slab.elements();
     let tasks = slab.samples * slab.pieces;
     with_f32(slab.samples * parameter_length, |parameters| {
         let of = |sample: usize| sample * parameter_length..(sample + 1) * parameter_length;
@@ -133,7 +138,9 @@ fn share_pieces(slab: Slab, passes: &dyn Passes, measurements: &DisjointMut<f64>
             let own = unsafe { measurements.part(sample * stride..(sample + 1) * stride) };
             passes.finish(sample, own, &mut parameters[of(sample)]);
         }
+        // Backwards: what was read last is still in cache.
         for_each_task(tasks, work, |task| {
+            let task = tasks - 1 - task;
             let (sample, index) = (task / slab.pieces, task % slab.pieces);
             passes.map(slab.range(sample, index), &parameters[of(sample)]);
         });

@@ -6,7 +6,7 @@
 mod terms;
 
 use super::centred::{add_pieces, sum_samples};
-use super::columns::{Columns, map_columns, sum_columns};
+use super::columns::{Columns, map_columns, streams, sum_columns};
 use super::fused::with_fused;
 use super::geometry::{Affine, Shape, check_epsilon, check_optional};
 use super::moments::{inverse_root, unreliable};
@@ -311,7 +311,8 @@ impl<E: EndingFunction> Passes for Forward<'_, E> {
         let x = &self.norm.x[range.clone()];
         // SAFETY: ranges of different tasks do not overlap.
         let y = unsafe { self.y.part(range) };
-        let terms = Normalize::new(x, y, parameters, columns.padded, self.ending);
+        let stream = streams(self.slab.elements(), y, columns.width);
+        let terms = Normalize::new(x, y, parameters, columns.padded, self.ending, stream);
         map_columns(columns, terms);
     }
 }
@@ -393,7 +394,8 @@ impl<E: EndingFunction> Passes for Backward<'_, E> {
         let Some(dx) = &self.dx else { return };
         // SAFETY: ranges of different tasks do not overlap.
         let dx = unsafe { dx.part(range.clone()) };
-        let terms = GradientMap::new(self.recompute(range, parameters), dx);
+        let stream = streams(self.slab.elements(), dx, self.slab.columns.width);
+        let terms = GradientMap::new(self.recompute(range, parameters), dx, stream);
         map_columns(self.slab.columns, terms);
     }
 }

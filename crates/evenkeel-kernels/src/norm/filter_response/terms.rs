@@ -3,7 +3,7 @@
 use crate::activation::ActivationFunction;
 use crate::isa::Simd;
 use crate::norm::affine::load_parameters;
-use crate::norm::columns::{Terms, load, store};
+use crate::norm::columns::{Terms, load, store_output};
 
 // Parameters, arrays of `padded` columns.
 pub(super) const SCALE: usize = 0;
@@ -92,15 +92,18 @@ pub(super) struct Normalize<'a, E> {
     parameters: &'a [f32],
     padded: usize,
     ending: E,
+    stream: bool,
 }
 
 impl<'a, E> Normalize<'a, E> {
+    /// `stream`: see [`streams`](crate::norm::columns::streams).
     pub fn new(
         x: &'a [f32],
         y: &'a mut [f32],
         parameters: &'a [f32],
         padded: usize,
         ending: E,
+        stream: bool,
     ) -> Self {
         assert_eq!(x.len(), y.len());
         assert!(parameters.len() >= FORWARD_PARAMETERS * padded);
@@ -110,6 +113,7 @@ impl<'a, E> Normalize<'a, E> {
             parameters,
             padded,
             ending,
+            stream,
         }
     }
 }
@@ -142,7 +146,7 @@ unsafe impl<E: EndingFunction> Terms<0> for Normalize<'_, E> {
             let x = load(simd, self.x.as_ptr().add(at), lanes);
             let z = simd.fma(x, p[SCALE], p[BETA]);
             let y = self.ending.apply(simd, z, p[TAU]);
-            store(simd, y, self.y.as_mut_ptr().add(at), lanes);
+            store_output(simd, y, self.y.as_mut_ptr().add(at), lanes, self.stream);
         }
     }
 }
@@ -235,13 +239,22 @@ unsafe impl<E: EndingFunction> Terms<3> for GradientSums<'_, E> {
 }
 
 /// `dx = gamma * r * (dz - normalized * mean(dz * normalized))`.
-pub(super) struct GradientMap<'a, E>(Recompute<'a, E>, &'a mut [f32]);
+pub(super) struct GradientMap<'a, E> {
+    recompute: Recompute<'a, E>,
+    dx: &'a mut [f32],
+    stream: bool,
+}
 
 impl<'a, E> GradientMap<'a, E> {
-    pub fn new(recompute: Recompute<'a, E>, dx: &'a mut [f32]) -> Self {
+    /// `stream`: see [`streams`](crate::norm::columns::streams).
+    pub fn new(recompute: Recompute<'a, E>, dx: &'a mut [f32], stream: bool) -> Self {
         assert_eq!(recompute.x.len(), dx.len());
         assert!(recompute.parameters.len() >= GRADIENT_PARAMETERS * recompute.padded);
-        GradientMap(recompute, dx)
+        GradientMap {
+            recompute,
+            dx,
+            stream,
+        }
     }
 }
 
@@ -250,13 +263,20 @@ unsafe impl<E: EndingFunction> Terms<0> for GradientMap<'_, E> {
     type Parameters<S: Simd> = [S::F32; GRADIENT_PARAMETERS];
 
     fn length(&self) -> usize {
-        self.0.x.len()
+        self.recompute.x.len()
     }
 
     #[inline(always)]
     unsafe fn parameters<S: Simd>(&self, simd: S, column: usize) -> Self::Parameters<S> {
         // SAFETY: `column + LANES <= padded`.
-        unsafe { load_parameters(simd, self.0.parameters, self.0.padded, column) }
+        unsafe {
+            load_parameters(
+                simd,
+                self.recompute.parameters,
+                self.recompute.padded,
+                column,
+            )
+        }
     }
 
     #[inline(always)]
@@ -270,9 +290,9 @@ unsafe impl<E: EndingFunction> Terms<0> for GradientMap<'_, E> {
     ) {
         // SAFETY: `at + lanes <= length`.
         unsafe {
-            let (normalized, dz, _) = self.0.values(simd, at, lanes, p);
+            let (normalized, dz, _) = self.recompute.values(simd, at, lanes, p);
             let dx = simd.mul(p[OUTER], simd.fma(normalized, p[ALONG], dz));
-            store(simd, dx, self.1.as_mut_ptr().add(at), lanes);
+            store_output(simd, dx, self.dx.as_mut_ptr().add(at), lanes, self.stream);
         }
     }
 }
