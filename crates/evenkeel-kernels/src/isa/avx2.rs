@@ -84,10 +84,6 @@ impl Simd for Avx2 {
         unsafe { _mm256_maskstore_ps(p, lanes(n), v) }
     }
     #[inline(always)]
-    fn prefetch(self, p: *const f32) {
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
-    }
-    #[inline(always)]
     fn add(self, a: __m256, b: __m256) -> __m256 {
         unsafe { _mm256_add_ps(a, b) }
     }

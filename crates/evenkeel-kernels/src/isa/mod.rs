@@ -79,9 +79,6 @@ pub trait Simd: Copy + Send + Sync + 'static {
     /// Orders what [`Self::stream`] stored before whatever this thread stores next.
     #[inline(always)]
     fn drain(self) {}
-    /// Asks for the cache line of `p`, which may be any address, where the instruction set can.
-    #[inline(always)]
-    fn prefetch(self, _p: *const f32) {}
     /// Loads the first `n <= LANES` lanes; the rest are zero. Memory past `n` values is not touched.
     ///
     /// # Safety
