@@ -1,5 +1,5 @@
 import { getThreads } from '../src';
-import { median } from './measure';
+import { callsFor, median, secondsOfEach, spreadOf } from './measure';
 import { TensorFlowPeer } from './peers/tensorflow';
 import { TorchPeer, type TorchRequest } from './peers/torch';
 
@@ -101,33 +101,16 @@ class Peers {
   }
 }
 
-function timeOurs(work: () => Promise<void>): Timer {
-  return async (steps) => {
-    const times: number[] = [];
-    for (let step = 0; step < steps; step++) {
-      const start = performance.now();
-      await work();
-      times.push((performance.now() - start) / 1e3);
-    }
-    return times;
-  };
-}
-
-/** How many steps fill a round, from two steps that were timed. */
-function stepsFor(seconds: number, times: readonly number[]): number {
-  return Math.max(1, Math.min(200, Math.round(seconds / median(times))));
-}
-
 /** Times one case on all sides in turn. */
 async function compareOne(one: Case, competitors: readonly Competitor[], options: CompareOptions): Promise<Comparison> {
   const { rounds = 7, seconds = 0.3 } = options;
-  const time = timeOurs(one.ours);
+  const time = (steps: number): Promise<number[]> => secondsOfEach(one.ours, steps);
   await time(3);
-  const steps = stepsFor(seconds, await time(2));
+  const steps = callsFor(seconds, median(await time(2)));
   const variants = competitors.flatMap((competitor) =>
     competitor.variants.map(({ label, time }) => ({ competitor, label, time, steps: 1, times: [] as number[] })),
   );
-  for (const variant of variants) variant.steps = stepsFor(seconds, await variant.time(2));
+  for (const variant of variants) variant.steps = callsFor(seconds, median(await variant.time(2)));
   const ours: number[] = [];
   for (let round = 0; round < rounds; round++) {
     ours.push(median(await time(steps)));
@@ -139,11 +122,10 @@ async function compareOne(one: Case, competitors: readonly Competitor[], options
       .filter((variant) => variant.competitor === competitor)
       .sort((a, b) => median(a.times) - median(b.times));
     const { label, times } = best!;
-    const ratios = times.map((seconds, round) => seconds / ours[round]!).sort((a, b) => a - b);
     return {
       competitor: `${competitor.name} ${label}`,
       speed: (one.amount * scale) / median(times),
-      ratio: [median(ratios), ratios[0]!, ratios.at(-1)!],
+      ratio: spreadOf(times.map((seconds, round) => seconds / ours[round]!)),
     };
   });
   return { name: one.name, unit: one.unit, ours: (one.amount * scale) / median(ours), peers };

@@ -4,6 +4,32 @@ export function median(values: readonly number[]): number {
   return sorted[sorted.length >> 1] ?? Number.NaN;
 }
 
+/** Seconds of each of `steps` calls, one after another. */
+export async function secondsOfEach(work: () => Promise<unknown>, steps: number): Promise<number[]> {
+  const times: number[] = [];
+  for (let step = 0; step < steps; step++) {
+    const start = performance.now();
+    await work();
+    times.push((performance.now() - start) / 1e3);
+  }
+  return times;
+}
+
+/** The median of {@link secondsOfEach}. */
+export async function secondsOf(work: () => Promise<unknown>, steps: number): Promise<number> {
+  return median(await secondsOfEach(work, steps));
+}
+
+/** The median of some ratios, with the lowest and the highest. */
+export function spreadOf(ratios: readonly number[]): readonly [median: number, lowest: number, highest: number] {
+  return [median(ratios), Math.min(...ratios), Math.max(...ratios)];
+}
+
+/** How many calls of the given duration fill a round of `seconds`: 1 to 200. */
+export function callsFor(seconds: number, each: number): number {
+  return Math.max(1, Math.min(200, Math.round(seconds / each)));
+}
+
 /** What {@link measure} found, in milliseconds for one call. */
 export interface Measurement {
   readonly name: string;

@@ -5,7 +5,8 @@
  * are whole training steps of ResNet-20 on 32×32 images with SGD, as in `step.bench.ts`.
  */
 import { models, nn, optim, randn, scope, synchronize, tensor } from '../src';
-import type { CompareOptions } from './compare';
+import { type CompareOptions, formatRatio } from './compare';
+import { callsFor, median, secondsOf, spreadOf } from './measure';
 
 /** Something that can be timed. */
 interface Work {
@@ -175,44 +176,29 @@ function stepPairs(): Pair[] {
   ]);
 }
 
-const middle = (sorted: readonly number[]) => sorted[sorted.length >> 1] ?? Number.NaN;
-const ascending = (values: Iterable<number>) => [...values].sort((a, b) => a - b);
-
-async function time({ run }: Work, calls: number): Promise<number> {
-  const times: number[] = [];
-  for (let call = 0; call < calls; call++) {
-    const start = performance.now();
-    await run();
-    times.push(performance.now() - start);
-  }
-  return middle(ascending(times));
-}
-
 async function measurePair({ name, base, method, goal }: Pair, options: CompareOptions): Promise<MethodCost> {
   const { rounds = 7, seconds = 0.3 } = options;
   const [first, second] = [base(), method()];
-  for (const work of [first, second]) await time(work, 3);
-  const calls = Math.max(1, Math.min(300, Math.round((seconds * 1000) / (await time(first, 3)))));
+  for (const { run } of [first, second]) await secondsOf(run, 3);
+  const calls = callsFor(seconds, await secondsOf(first.run, 3));
   const [bases, methods]: [number[], number[]] = [[], []];
   for (let round = 0; round < rounds; round++) {
-    bases.push(await time(first, calls));
-    methods.push(await time(second, calls));
+    bases.push(1e3 * (await secondsOf(first.run, calls)));
+    methods.push(1e3 * (await secondsOf(second.run, calls)));
   }
   for (const work of [first, second]) work.dispose();
-  const ratios = ascending(methods.map((value, round) => value / (bases[round] ?? Number.NaN)));
   return {
     name,
-    base: middle(ascending(bases)),
-    method: middle(ascending(methods)),
-    ratio: [middle(ratios), ratios[0] ?? Number.NaN, ratios[ratios.length - 1] ?? Number.NaN],
+    base: median(bases),
+    method: median(methods),
+    ratio: spreadOf(methods.map((value, round) => value / bases[round]!)),
     ...(goal === undefined ? {} : { goal }),
   };
 }
 
-function formatRow({ name, base, method, ratio: [ratio, lowest, highest], goal }: MethodCost): string {
-  const spread = `${ratio.toFixed(2)} (${lowest.toFixed(2)}–${highest.toFixed(2)})`;
-  const verdict = goal === undefined ? '' : `   goal ${goal.toFixed(2)}${ratio > goal ? '  MISSED' : ''}`;
-  return `${name.padEnd(66)} ${base.toFixed(3).padStart(9)} → ${method.toFixed(3).padStart(9)} ms   ratio ${spread}${verdict}`;
+function formatRow({ name, base, method, ratio, goal }: MethodCost): string {
+  const verdict = goal === undefined ? '' : `   goal ${goal.toFixed(2)}${ratio[0] > goal ? '  MISSED' : ''}`;
+  return `${name.padEnd(66)} ${base.toFixed(3).padStart(9)} → ${method.toFixed(3).padStart(9)} ms   ratio ${formatRatio(ratio)}${verdict}`;
 }
 
 export async function run(options: CompareOptions): Promise<MethodCost[]> {

@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { getThreads, models, nn, noGrad, profile, randn, scope, synchronize, type Tensor } from '../src';
 import { type CompareOptions, type Comparison, formatRatio, type Score } from './compare';
-import { median } from './measure';
+import { callsFor, median, secondsOf, spreadOf } from './measure';
 import { TorchPeer } from './peers/torch';
 
 type Work = () => Promise<void>;
@@ -18,16 +18,6 @@ function inference(model: nn.Module<Tensor, Tensor>, images: Tensor): Work {
     scope(() => noGrad(() => model.call(images)));
     await synchronize();
   };
-}
-
-async function secondsOf(work: Work, steps: number): Promise<number> {
-  const times: number[] = [];
-  for (let step = 0; step < steps; step++) {
-    const start = performance.now();
-    await work();
-    times.push((performance.now() - start) / 1e3);
-  }
-  return median(times);
 }
 
 interface Side {
@@ -41,7 +31,7 @@ async function inTurn(sides: readonly Side[], { rounds = 7, seconds = 0.3 }: Com
   const steps: number[] = [];
   for (const { time } of sides) {
     await time(3);
-    steps.push(Math.max(1, Math.min(200, Math.round(seconds / (await time(3))))));
+    steps.push(callsFor(seconds, await time(3)));
   }
   for (let round = 0; round < rounds; round++) {
     for (const [index, { time, times }] of sides.entries()) times.push(await time(steps[index]!));
@@ -86,11 +76,10 @@ async function speeds(options: CompareOptions): Promise<Comparison[]> {
       await inTurn(sides, options);
       const [ours, ...others] = sides;
       const peers = others.map((other): Score => {
-        const ratios = other.times.map((time, round) => time / ours!.times[round]!).sort((a, b) => a - b);
         return {
           competitor: other.name,
           speed: 1 / median(other.times),
-          ratio: [median(ratios), ratios[0]!, ratios.at(-1)!],
+          ratio: spreadOf(other.times.map((time, round) => time / ours!.times[round]!)),
         };
       });
       results.push({ name, unit: 'images/s', ours: 1 / median(ours!.times), peers });
