@@ -273,6 +273,33 @@ fn cases() -> Vec<Case> {
         add(geometry(2, [8, 7], [channels, 18], [3, 3], same(1, 3)));
         add(geometry(2, [8, 7], [9, channels], [3, 3], same(1, 3)));
     }
+    // First layers, filtered along rows: three and four taps, whole and cut-off tiles, strides, paddings, several parts.
+    for (size, kernel, stride) in [
+        ([9, 16], 3, 1),
+        ([32, 32], 3, 1),
+        ([23, 38], 7, 2),
+        ([64, 57], 7, 2),
+        ([11, 31], 5, 2),
+        ([7, 20], 4, 1),
+        ([12, 36], 9, 3),
+    ] {
+        for channels in [[3, 16], [3, 64], [1, 8], [2, 17], [5, 33]] {
+            add(geometry(
+                2,
+                size,
+                channels,
+                [kernel; 2],
+                same(stride, kernel),
+            ));
+        }
+        let options = Conv2dOptions {
+            padding: [0, 4],
+            stride: [3, stride],
+            ..Conv2dOptions::default()
+        };
+        add(geometry(3, size, [3, 31], [kernel; 2], options));
+    }
+    add(geometry(40, [5, 16], [3, 16], [3, 3], same(1, 3)));
     // Weights that are larger than the pixels.
     add(geometry(3, [4, 4], [176, 192], [3, 3], same(1, 3)));
     add(geometry(9, [8, 8], [176, 192], [3, 3], same(2, 3)));

@@ -2,12 +2,14 @@
 //!
 //! Everything is an implicit matrix product over the micro-kernels of [`crate::gemm`]; no pass builds an im2col matrix.
 //! [`window`] describes a pass as windows over a zero-padded source, [`plan`] cuts it into tasks, [`sweep`] runs forward and
-//! backward to the input, [`weights`] the gradient of the weights, [`depthwise`] the channel-by-channel case.
+//! backward to the input, [`weights`] the gradient of the weights, [`depthwise`] the channel-by-channel case, [`row`] first layers,
+//! [`winograd`] 3×3 kernels.
 
 mod bias;
 mod depthwise;
 mod geometry;
 mod plan;
+mod row;
 mod sweep;
 mod weights;
 mod window;
@@ -17,7 +19,7 @@ pub use bias::bias_gradient;
 pub use geometry::{Conv2dGeometry, Conv2dOptions};
 
 use crate::error::{Result, check_length};
-use plan::Algorithm;
+use plan::{Algorithm, RowTaps};
 use winograd::{Four, Two};
 
 /// `output = input * weight + bias`.
@@ -43,6 +45,17 @@ pub fn conv2d_forward(
     if geometry.is_depthwise() {
         depthwise::forward(geometry, input, weight, bias, output);
         return Ok(());
+    }
+    match plan::row_taps(geometry) {
+        Some(RowTaps::Three) => {
+            row::forward::<row::Three, 3, 6>(geometry, input, weight, bias, output);
+            return Ok(());
+        }
+        Some(RowTaps::Four) => {
+            row::forward::<row::Four, 4, 7>(geometry, input, weight, bias, output);
+            return Ok(());
+        }
+        None => {}
     }
     match plan::algorithm(geometry, geometry.out_size()) {
         Algorithm::Direct => sweep::forward(geometry, input, weight, bias, output),
@@ -115,6 +128,18 @@ pub fn conv2d_backward_weights(
     if geometry.is_depthwise() {
         depthwise::backward_weights(geometry, input, output_gradient, weight_gradient);
         return Ok(());
+    }
+    let (x, dy, dw) = (input, output_gradient, &mut *weight_gradient);
+    match plan::row_taps(geometry) {
+        Some(RowTaps::Three) => {
+            row::backward_weights::<row::Three, 3, 6>(geometry, x, dy, dw);
+            return Ok(());
+        }
+        Some(RowTaps::Four) => {
+            row::backward_weights::<row::Four, 4, 7>(geometry, x, dy, dw);
+            return Ok(());
+        }
+        None => {}
     }
     match plan::algorithm(geometry, geometry.out_size()) {
         Algorithm::Direct => {

@@ -215,3 +215,59 @@ pub(super) fn winograd_weights(
         group: WINOGRAD_DEPTH,
     }
 }
+
+/// How minimal filtering along rows takes a kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RowTaps {
+    /// Three taps, F(4, 3).
+    Three,
+    /// Four taps, F(4, 4).
+    Four,
+}
+
+/// Most input channels, and most elements of a tap, that are filtered along rows: beyond, transforms weigh more.
+const ROW_CHANNELS: usize = 7;
+const ROW_ELEMENTS: usize = 16;
+/// Fewest outputs: they share one transform of the source.
+const ROW_OUTPUTS: usize = 8;
+/// Sums of the gradient of the weights that are added up at the end.
+pub(super) const ROW_SEGMENTS: usize = 16;
+
+/// Whether a convolution is filtered along rows, forward and for the gradient of its weights: first layers.
+pub(super) fn row_taps(geometry: &Conv2dGeometry) -> Option<RowTaps> {
+    let options = geometry.options();
+    let (stride, channels) = (options.stride[1], geometry.in_channels());
+    let inner = stride * channels;
+    let fits = options.groups == 1
+        && options.dilation == [1, 1]
+        && channels <= ROW_CHANNELS
+        && inner <= ROW_ELEMENTS
+        && geometry.out_channels() >= ROW_OUTPUTS;
+    let (taps, points) = match geometry.kernel()[1].div_ceil(stride) {
+        3 => (RowTaps::Three, 6),
+        4 => (RowTaps::Four, 7),
+        _ => return None,
+    };
+    let width = geometry.out_size()[1];
+    // A quarter fewer products pay for the transforms.
+    let products = 4 * width.div_ceil(4) * points * inner;
+    (fits && products <= 3 * width * geometry.kernel()[1] * channels).then_some(taps)
+}
+
+/// Parts of the output for filtering along rows, where an output row needs `row_bytes` of transformed source.
+pub(super) fn row_parts(geometry: &Conv2dGeometry, row_bytes: usize) -> Parts {
+    let [rows, width] = geometry.out_size();
+    let fitting = (SOURCE_BYTES / row_bytes.max(1)).max(1) * width;
+    let pixels = (geometry.batch() * rows * width / TASKS).clamp(48, fitting.max(PIXELS));
+    Parts::new(geometry.batch(), rows, width, pixels)
+}
+
+/// Tiles multiplied before their products, `floats` a tile, are transformed: they stay in the first-level cache.
+pub(super) fn row_group(floats: usize) -> usize {
+    (24 * 1024 / (floats * 4)).clamp(12, 96) / 12 * 12
+}
+
+/// Tiles of the output's gradient, `floats` each, that are transformed and then multiplied: a part of the second-level cache.
+pub(super) fn row_gradient_group(floats: usize) -> usize {
+    (128 * 1024 / (floats * 4)).clamp(32, 256)
+}
