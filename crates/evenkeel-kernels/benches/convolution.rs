@@ -13,7 +13,7 @@ use std::time::Duration;
 /// Name, batch, map, channels in and out, kernel, stride, groups.
 type Shape = (&'static str, usize, usize, [usize; 2], usize, usize, usize);
 
-const SHAPES: [Shape; 14] = [
+const SHAPES: [Shape; 15] = [
     ("16@32", 64, 32, [16, 16], 3, 1, 1),
     ("32@16", 64, 16, [32, 32], 3, 1, 1),
     ("64@8", 64, 8, [64, 64], 3, 1, 1),
@@ -26,6 +26,7 @@ const SHAPES: [Shape; 14] = [
     ("256-64@56 1x1", 8, 56, [256, 64], 1, 1, 1),
     ("64-256@56 1x1", 8, 56, [64, 256], 1, 1, 1),
     ("3-16@32", 64, 32, [3, 16], 3, 1, 1),
+    ("3-64@56", 8, 56, [3, 64], 3, 1, 1),
     ("3-64@224 7x7 stride 2", 4, 224, [3, 64], 7, 2, 1),
     ("128@32 depthwise", 32, 32, [128, 128], 3, 1, 128),
 ];

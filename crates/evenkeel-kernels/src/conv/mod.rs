@@ -46,7 +46,7 @@ pub fn conv2d_forward(
         depthwise::forward(geometry, input, weight, bias, output);
         return Ok(());
     }
-    match plan::row_taps(geometry) {
+    match plan::row_taps_forward(geometry) {
         Some(RowTaps::Three) => {
             row::forward::<row::Three, 3, 6>(geometry, input, weight, bias, output);
             return Ok(());

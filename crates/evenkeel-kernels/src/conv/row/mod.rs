@@ -8,6 +8,7 @@
 //!
 //! As with the two-dimensional algorithm, a NaN or an infinity in a pixel reaches the outputs of all tiles that see it.
 
+mod narrow;
 mod points;
 mod steps;
 
@@ -22,6 +23,7 @@ use crate::gemm::scratch::{with_indices, with_scratch};
 use crate::gemm::target::Target;
 use crate::isa::{MAX_LANES, dispatch};
 use crate::parallel::{DisjointMut, for_each_task, piece};
+use narrow::Narrow;
 pub(super) use points::{Four, Three};
 use points::{OUTPUTS, Points};
 use std::marker::PhantomData;
@@ -127,6 +129,10 @@ pub(super) fn forward<P: Points<TAPS, POINTS>, const TAPS: usize, const POINTS: 
     }];
     let matrix = pass.depth * padded;
     let group = plan::row_group(POINTS * padded);
+    if panels.count() == 1 && padded == panels.lanes() {
+        narrow_forward::<P, TAPS, POINTS>(geometry, &pass, input, weight, bias, output);
+        return;
+    }
     let outputs = DisjointMut::new(output);
     with_scratch(POINTS * matrix, |packed| {
         pack_kernel::<P, TAPS, POINTS>(geometry, &pass, weight, packed);
@@ -172,6 +178,53 @@ pub(super) fn forward<P: Points<TAPS, POINTS>, const TAPS: usize, const POINTS: 
                                 points: PhantomData,
                             });
                         }
+                    });
+                });
+            });
+        });
+    });
+}
+
+/// [`forward`] for outputs of one vector.
+fn narrow_forward<P: Points<TAPS, POINTS>, const TAPS: usize, const POINTS: usize>(
+    geometry: &Conv2dGeometry,
+    pass: &Pass,
+    input: &[f32],
+    weight: &[f32],
+    bias: Option<&[f32]>,
+    output: &mut [f32],
+) {
+    let (columns, lanes) = (geometry.out_channels(), pass.panels.lanes());
+    let length = POINTS * pass.depth * lanes;
+    let outputs = DisjointMut::new(output);
+    with_scratch(2 * length, |scratch| {
+        let (kernel, packed) = scratch.split_at_mut(length);
+        pack_kernel::<P, TAPS, POINTS>(geometry, pass, weight, packed);
+        for (index, row) in packed.chunks_exact(lanes).enumerate() {
+            let (point, element) = (index / pass.depth, index % pass.depth);
+            kernel[(element * POINTS + point) * lanes..][..lanes].copy_from_slice(row);
+        }
+        let kernel = &*kernel;
+        with_indices(|offsets| {
+            pass.offsets(offsets);
+            let offsets = &offsets[..];
+            for_each_task(pass.parts.count(), geometry.multiplications(), |task| {
+                let part = pass.parts.part(task);
+                let (first, pixels, tiles) = pass.extent(&part);
+                // SAFETY: parts have different pixels.
+                let to = unsafe { outputs.part(first * columns..(first + pixels) * columns) };
+                pass.with_transformed::<P, TAPS, POINTS>(input, &part, |source| {
+                    dispatch(Narrow::<P, TAPS, POINTS> {
+                        source,
+                        layout: pass.layout,
+                        offsets: &offsets[..tiles],
+                        depth: pass.depth,
+                        kernel,
+                        bias,
+                        columns,
+                        to,
+                        width: pass.size[1],
+                        points: PhantomData,
                     });
                 });
             });

@@ -95,7 +95,7 @@ pub(super) struct ResultTransform<'a, P, const TAPS: usize, const POINTS: usize>
 
 /// How far the pixels of a tile reach: its first pixel, and how many exist.
 #[inline(always)]
-fn pixels_of(tile: usize, width: usize) -> (usize, usize) {
+pub(super) fn pixels_of(tile: usize, width: usize) -> (usize, usize) {
     let tiles = width.div_ceil(OUTPUTS);
     let (row, column) = (tile / tiles, tile % tiles * OUTPUTS);
     (row * width + column, OUTPUTS.min(width - column))
