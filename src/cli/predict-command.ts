@@ -30,8 +30,8 @@ export const predictCommand: Command = {
   summary: 'classify single images with a checkpoint or a packed network',
   help: () => `evenkeel predict CHECKPOINT [IMAGE...]: classifies test images or raw image files
 
-CHECKPOINT is a file, a run directory, or a packed network (evenkeel export --packed), which needs no data but takes no --index either.
-An IMAGE is what --file takes.
+CHECKPOINT is a file, a run directory, or a packed network (evenkeel export --packed).
+A packed network needs no data, and takes no --index. An IMAGE is what --file takes.
 
 Examples
   evenkeel predict runs/digits-resnet-tiny-frn --index 7

@@ -137,9 +137,8 @@ export class InceptionV3 extends Module implements AuxiliaryNetwork {
     return logits;
   }
 
-  override dispose(): void {
+  protected override release(): void {
     this.takeAuxiliaryLogits()?.dispose();
-    super.dispose();
   }
 }
 

@@ -118,7 +118,7 @@ export class PackedNetwork extends Module {
     });
   }
 
-  override dispose(): void {
+  protected override release(): void {
     for (const tensors of this.#tensors) for (const held of Object.values(tensors)) held?.dispose();
   }
 

@@ -114,8 +114,7 @@ export class ProxyNorm extends NormalizationLayer {
     return this.#statistics;
   }
 
-  override dispose(): void {
-    super.dispose();
+  protected override release(): void {
     this.#nodes.dispose();
     this.#statistics?.dispose();
     this.#statistics = undefined;
