@@ -1,6 +1,7 @@
 import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { nn, tensor } from '../../src';
 import { main } from '../../src/cli/main';
 import { digits } from '../../src/data';
 
@@ -76,4 +77,21 @@ test('wrong use says what to do', async () => {
   writeFileSync(file, readFileSync(file).subarray(0, 1000));
   const cut = await evenkeel('predict', file, 'x.raw', '--json');
   expect([cut.code, JSON.parse(cut.out).code]).toEqual([1, 'CORRUPT_FILE']);
+});
+
+test('the example of a packed network reads digits', async () => {
+  const { out } = await evenkeel('predict', 'examples/packed/digits.packed.safetensors', 'examples/packed/seven.raw');
+  expect(out).toMatch(/seven\.raw +7 /);
+  const network = await nn.binary.PackedNetwork.load('examples/packed/digits.packed.safetensors');
+  const { test: images } = digits();
+  const pixels = Float32Array.from(
+    images.images,
+    (value) => (value / images.maximum - images.mean[0]!) / images.std[0]!,
+  );
+  const input = tensor(pixels, { shape: [images.length, 8, 8, 1] });
+  const predicted = await network.predict(input);
+  const right = predicted.filter((label, index) => label === images.labels[index]).length;
+  expect(right / images.length).toBeCloseTo(0.9722, 3);
+  input.dispose();
+  network.dispose();
 });
