@@ -78,6 +78,23 @@ describe('properties', () => {
     expect(values(layer.runningDeviation)).toEqual([1.25]);
   });
 
+  it('corrects towards the data and not towards the first running statistics, however short the schedule', () => {
+    manualSeed(4);
+    const momentumOf = (plainSteps?: number) =>
+      new nn.BatchRenorm({ channels: 1, ...(plainSteps === undefined ? {} : { plainSteps }) }).momentum;
+    expect([undefined, 5_000, 500, 100, 25, 15, 0].map(momentumOf)).toEqual([0.01, 0.01, 0.01, 0.05, 0.2, 0.2, 0.2]);
+    const layer = new nn.BatchRenorm({ channels: 3, plainSteps: 15, scaleSteps: 40, shiftSteps: 30 });
+    // Far from the mean 0 and the deviation 1 that the layer starts with.
+    const outputs = Array.from({ length: 60 }, (_, step) =>
+      values(layer.call(noise([16, 4, 4, 3], step).mul(0.1).add(4))),
+    );
+    const mean = (numbers: readonly number[]) => numbers.reduce((sum, x) => sum + x, 0) / numbers.length;
+    // With momentum 0.01 the means reach 3.9, and the deviations fall to 0.33.
+    expect(Math.max(...outputs.map((output) => Math.abs(mean(output))))).toBeLessThan(0.8);
+    const deviations = outputs.map((output) => Math.sqrt(mean(output.map((x) => x * x)) - mean(output) ** 2));
+    expect(Math.min(...deviations)).toBeGreaterThan(0.7);
+  });
+
   it.each([Number.NaN, Number.POSITIVE_INFINITY])('keeps its statistics when a batch has %d', (bad) => {
     manualSeed(1);
     const layer = new nn.BatchRenorm({ channels: 2, ...atOnce });

@@ -240,7 +240,7 @@ describe('the method ic', () => {
   function orderOf(options: nn.IndependentComponentMethodOptions, prefix: string): string[] {
     const model = build(options, 2);
     const order: string[] = [];
-    const kinds = [nn.IndependentComponent, nn.Conv2d, nn.ReLU, nn.Linear, nn.ResidualSum] as const;
+    const kinds = [nn.IndependentComponent, nn.Conv2d, nn.ReLU, nn.Linear, nn.ResidualSum, nn.GlobalAvgPool] as const;
     for (const [name, module] of model.namedModules()) {
       if (name.startsWith(prefix) && kinds.some((kind) => module instanceof kind)) {
         module.onCall(() => order.push(module.constructor.name));
@@ -255,14 +255,43 @@ describe('the method ic', () => {
     const one = { order: 'relu-ic-conv' } as const;
     expect(orderOf(one, 'blocks.1')).toEqual([relu, ic, conv, relu, ic, conv, 'ResidualSum']);
     expect(orderOf(one, 'blocks.2.shortcut')).toEqual([conv]);
-    expect(orderOf(one, 'classifier')).toEqual([ic, 'Linear']);
+    expect(orderOf(one, 'pool')).toEqual([ic, 'GlobalAvgPool']);
+    expect(orderOf(one, 'classifier')).toEqual(['Linear']);
     expect(orderOf(one, 'stem')).toEqual([conv, relu]);
     expect(orderOf({ onProjection: true }, 'blocks.2.shortcut')).toEqual([ic, conv]);
     const before = orderOf({ order: 'ic-conv-relu' }, 'blocks.1');
     expect(before).toEqual([ic, conv, ic, conv, 'ResidualSum']);
     const after = orderOf({ order: 'conv-relu-ic' }, 'blocks.1');
     expect(after).toEqual([conv, ic, conv, ic, 'ResidualSum']);
+    expect(orderOf({ order: 'conv-relu-ic' }, 'pool')).toEqual(['GlobalAvgPool']);
     expect(orderOf({ order: 'conv-relu-ic' }, 'classifier')).toEqual(['Linear']);
+  });
+
+  it('leaves more of two images than which has more of a feature: the classifier reads means of normalized maps', () => {
+    manualSeed(3);
+    const model = build({ dropRate: 0 }, 2);
+    const pooled: number[] = [];
+    for (const [name, module] of model.namedModules()) {
+      if (name === 'classifier') module.onCall((_, input) => pooled.push(...(input as Tensor).dataSync()));
+    }
+    model.call(noise([2, 8, 8, 3], 1));
+    expect(pooled).toHaveLength(32);
+    // Batch normalization of two values, behind the pooling, makes them 1 and -1.
+    expect(new Set(pooled.map((value) => Math.abs(value).toFixed(2))).size).toBeGreaterThan(8);
+  });
+
+  it('has its layer in front of every pooling of a network with two classifiers, and of a classifier without one', () => {
+    const norm = nn.normalizations.ic();
+    const build = new nn.NormalizedLayers({ norm });
+    const kinds = [
+      build.globalPool(4),
+      build.linear({ inFeatures: 4, outFeatures: 2 }, 'classifier'),
+      build.linear({ inFeatures: 4, outFeatures: 2 }, 'classifier'),
+      build.globalPool(4),
+      build.linear({ inFeatures: 4, outFeatures: 2 }, 'classifier'),
+    ].map((layer) => layer.constructor.name);
+    expect(kinds).toEqual(['PreparedWeight', 'Linear', 'PreparedWeight', 'PreparedWeight', 'Linear']);
+    expect(new nn.NormalizedLayers({ norm: 'batch' }).globalPool(4)).toBeInstanceOf(nn.GlobalAvgPool);
   });
 
   it.each(['ic-conv-relu', 'conv-relu-ic'] as const)('trains, saves and loads in the order %s', (order) => {

@@ -1,7 +1,6 @@
 import {
   type ActivationName,
   Dropout,
-  GlobalAvgPool,
   kaimingNormal,
   Module,
   type Normalization,
@@ -57,7 +56,7 @@ export class EfficientnetB0 extends Module {
   readonly stem: Module;
   readonly blocks: readonly Module[];
   readonly head: Module;
-  readonly pool = new GlobalAvgPool();
+  readonly pool: Module;
   readonly dropout: Module;
   readonly classifier: Module;
 
@@ -103,6 +102,7 @@ export class EfficientnetB0 extends Module {
     const features = inProportion(1280, width, 32);
     this.head = convolutionUnit(build, { inChannels: current, outChannels: features, kernelSize: 1 });
     this.dropout = new Dropout({ rate: dropout });
+    this.pool = build.globalPool(features);
     this.classifier = build.linear({ inFeatures: features, outFeatures: classes }, 'classifier');
   }
 

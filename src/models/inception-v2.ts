@@ -1,7 +1,6 @@
 import {
   type ActivationName,
   AvgPool2d,
-  GlobalAvgPool,
   kaimingNormal,
   MaxPool2d,
   Module,
@@ -91,7 +90,7 @@ function createBlock(build: NormalizedLayers, row: Row, inChannels: number, widt
 export class InceptionV2 extends Module {
   readonly stem: Module;
   readonly blocks: readonly Module[];
-  readonly pool = new GlobalAvgPool();
+  readonly pool: Module;
   readonly classifier: Module;
 
   constructor(options: InceptionV2Options) {
@@ -121,6 +120,7 @@ export class InceptionV2 extends Module {
       current = outChannels;
       return block;
     });
+    this.pool = build.globalPool(current);
     this.classifier = build.linear({ inFeatures: current, outFeatures: classes }, 'classifier');
   }
 

@@ -4,7 +4,6 @@ import {
   type AuxiliaryNetwork,
   AvgPool2d,
   Dropout,
-  GlobalAvgPool,
   kaimingNormal,
   MaxPool2d,
   Module,
@@ -44,7 +43,7 @@ class AuxiliaryHead extends Module {
   readonly pool = new AvgPool2d({ kernelSize: 5, stride: 3 });
   readonly conv1: Module;
   readonly conv2: Module;
-  readonly globalPool = new GlobalAvgPool();
+  readonly globalPool: Module;
   readonly classifier: Module;
 
   constructor(build: NormalizedLayers, inChannels: number, width: number, classes: number) {
@@ -53,6 +52,7 @@ class AuxiliaryHead extends Module {
     const features = inProportion(768, width, 32);
     this.conv1 = convolutionUnit(build, { inChannels, outChannels: hidden, kernelSize: 1 });
     this.conv2 = convolutionUnit(build, { inChannels: hidden, outChannels: features, kernelSize: 5, spatial: false });
+    this.globalPool = build.globalPool(features);
     this.classifier = build.linear({ inFeatures: features, outFeatures: classes }, 'classifier');
   }
 
@@ -79,7 +79,7 @@ export class InceptionV3 extends Module implements AuxiliaryNetwork {
   readonly auxiliary: Module | undefined;
   /** The blocks behind it. */
   readonly upper: Module;
-  readonly pool = new GlobalAvgPool();
+  readonly pool: Module;
   readonly dropout: Module;
   readonly classifier: Module;
   #auxiliaryLogits: Tensor | undefined;
@@ -119,6 +119,7 @@ export class InceptionV3 extends Module implements AuxiliaryNetwork {
       follow(parts.wide(current)),
     ]);
     this.dropout = new Dropout({ rate: options.dropout ?? 0.2 });
+    this.pool = build.globalPool(current);
     this.classifier = build.linear({ inFeatures: current, outFeatures: classes }, 'classifier');
   }
 

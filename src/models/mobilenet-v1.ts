@@ -1,6 +1,5 @@
 import {
   type ActivationName,
-  GlobalAvgPool,
   kaimingNormal,
   Module,
   type Normalization,
@@ -47,7 +46,7 @@ const blocks: readonly (readonly [channels: number, stride: number])[] = [
 export class MobilenetV1 extends Module {
   readonly stem: Module;
   readonly blocks: readonly Module[];
-  readonly pool = new GlobalAvgPool();
+  readonly pool: Module;
   readonly classifier: Module;
 
   constructor(options: MobilenetV1Options) {
@@ -80,6 +79,7 @@ export class MobilenetV1 extends Module {
       current = outChannels;
       return new Sequential({ depthwise, pointwise });
     });
+    this.pool = build.globalPool(current);
     this.classifier = build.linear({ inFeatures: current, outFeatures: classes }, 'classifier');
   }
 

@@ -1,7 +1,6 @@
 import { EvenkeelError } from '../errors';
 import {
   type ActivationName,
-  GlobalAvgPool,
   kaimingNormal,
   Module,
   type Normalization,
@@ -53,7 +52,7 @@ export class ResnetCifar extends Module {
   readonly stemNorm: Module;
   readonly blocks: readonly Module[];
   readonly finalNorm: Module | undefined;
-  readonly pool = new GlobalAvgPool();
+  readonly pool: Module;
   readonly classifier: Module;
 
   constructor(options: ResnetCifarOptions) {
@@ -88,6 +87,7 @@ export class ResnetCifar extends Module {
     }
     this.blocks = blocks;
     this.finalNorm = version === 2 ? build.unit({ channels: current }) : undefined;
+    this.pool = build.globalPool(current);
     this.classifier = build.linear({ inFeatures: current, outFeatures: classes }, 'classifier');
   }
 

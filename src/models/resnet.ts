@@ -1,7 +1,6 @@
 import { EvenkeelError } from '../errors';
 import {
   type ActivationName,
-  GlobalAvgPool,
   kaimingNormal,
   MaxPool2d,
   Module,
@@ -53,7 +52,7 @@ export class Resnet extends Module {
   readonly stemPool = new MaxPool2d({ kernelSize: 3, stride: 2, padding: 1 });
   readonly blocks: readonly Module[];
   readonly finalNorm: Module | undefined;
-  readonly pool = new GlobalAvgPool();
+  readonly pool: Module;
   readonly classifier: Module;
 
   constructor(options: ResnetOptions) {
@@ -112,6 +111,7 @@ export class Resnet extends Module {
     }
     this.blocks = blocks;
     this.finalNorm = version === 2 ? build.unit({ channels: current }) : undefined;
+    this.pool = build.globalPool(current);
     this.classifier = build.linear({ inFeatures: current, outFeatures: classes }, 'classifier');
   }
 

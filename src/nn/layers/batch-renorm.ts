@@ -6,7 +6,10 @@ import { NormalizationLayer, type NormalizationLayerOptions } from './affine';
 
 /** Options of {@link BatchRenorm}. */
 export interface BatchRenormOptions extends NormalizationLayerOptions {
-  /** Weight of the new batch in the running statistics. Default 0.01. */
+  /**
+   * Weight of the new batch in the running statistics. Default `5 / plainSteps`, but at least 0.01, as in the paper, and at most 0.2: the
+   * corrections must not begin before the running statistics have forgotten the values they start with.
+   */
   readonly momentum?: number;
   /** Largest correction of the scale once it has grown: r stays in `[1 / maximumScale, maximumScale]`. Default 3. */
   readonly maximumScale?: number;
@@ -48,10 +51,10 @@ export class BatchRenorm extends NormalizationLayer {
   constructor(options: BatchRenormOptions) {
     const owner = 'BatchRenorm';
     super(owner, options);
-    this.momentum = checkRange(owner, 'momentum', options.momentum ?? 0.01, 0, 1);
     this.maximumScale = checkRange(owner, 'maximumScale', options.maximumScale ?? 3, 1, Number.POSITIVE_INFINITY);
     this.maximumShift = checkRange(owner, 'maximumShift', options.maximumShift ?? 5, 0, Number.POSITIVE_INFINITY);
     this.plainSteps = checkInteger(owner, 'plainSteps', options.plainSteps ?? 500, 0);
+    this.momentum = checkRange(owner, 'momentum', options.momentum ?? momentumFor(this.plainSteps), 0, 1);
     this.scaleSteps = checkInteger(owner, 'scaleSteps', options.scaleSteps ?? 4_000, 0);
     this.shiftSteps = checkInteger(owner, 'shiftSteps', options.shiftSteps ?? 2_500, 0);
     this.runningMean = this.buffer('runningMean', zeros([this.channels]));
@@ -81,4 +84,12 @@ export class BatchRenorm extends NormalizationLayer {
       activation: this.activation === 'none' ? undefined : this.activation,
     });
   }
+}
+
+/**
+ * Five windows of the running statistics fit into the plain steps (the paper has 50: momentum 0.01 for 5,000 steps), so that of their first
+ * values 1 % is left. With momentum 0.01 and 15 plain steps it would be 86 %, and the corrections would be towards those.
+ */
+function momentumFor(plainSteps: number): number {
+  return Math.min(0.2, Math.max(0.01, 5 / plainSteps));
 }

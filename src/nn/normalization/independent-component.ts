@@ -28,6 +28,11 @@ interface Asked {
   activation: ActivationName;
 }
 
+/** Whether the layer of the next classifier is in front of the pooling that it reads. */
+interface Head {
+  isPrepared: boolean;
+}
+
 /** The activation that a model turns out to ask for: it is known only when the network is complete. */
 export class AskedActivation extends Module {
   readonly #asked: Asked;
@@ -69,7 +74,8 @@ class ActivatedWeight extends Module {
 
 /**
  * Independent-Component layers (Chen et al. 2019): batch normalization and dropout in front of every weight layer but the first, instead
- * of batch normalization in front of the activations.
+ * of batch normalization in front of the activations. The layer of a classifier behind a global pooling is in front of the pooling:
+ * behind it, a channel has as few values as the batch has samples, and at batch size 2 nothing but their order would be left.
  */
 export function ic(options: IndependentComponentMethodOptions = {}): Normalization {
   checkNames('normalization ic', options, ['dropRate', 'epsilon', 'momentum', 'affine', 'order', 'onProjection']);
@@ -82,13 +88,24 @@ export function ic(options: IndependentComponentMethodOptions = {}): Normalizati
   }
   const create = (channels: number) => new IndependentComponent({ ...layer, channels });
   const key = {};
+  const headKey = {};
   const asked = (context: BuildContext) => context.note<Asked>(key, () => ({ activation: 'none' }));
+  const head = (context: BuildContext) => context.note<Head>(headKey, () => ({ isPrepared: false }));
   const method: Normalization = {
     name: 'ic',
     mixesSamples: true,
     bias: true,
+    beforePooling({ channels, context }) {
+      if (order === 'conv-relu-ic') return undefined;
+      head(context).isPrepared = true;
+      return create(channels);
+    },
     beforeWeight(site) {
-      const { role } = site;
+      const { role, context } = site;
+      if (role === 'classifier' && head(context).isPrepared) {
+        head(context).isPrepared = false;
+        return undefined;
+      }
       if (role === 'stem' || (role === 'shortcut' && !onProjection) || order === 'conv-relu-ic') return undefined;
       return create(site.kind === 'conv2d' ? site.options.inChannels : site.options.inFeatures);
     },

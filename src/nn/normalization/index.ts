@@ -16,6 +16,7 @@ export type {
   ActivationSite,
   GradientTransform,
   Normalization,
+  PoolingSite,
   PreActivation,
   ResidualSite,
   WeightRole,

@@ -71,6 +71,14 @@ export type PreActivation =
   /** For sites with a sum: a layer that takes `[x, shortcut]` and returns `activation(norm(x) + shortcut)`. */
   | { readonly layer: Module<ResidualPair>; readonly appliesActivation: true; readonly addsShortcut: true };
 
+/** Where the global average pooling in front of a classifier stands. */
+export interface PoolingSite {
+  /** Channels of the map. */
+  readonly channels: number;
+  /** What was built before. */
+  readonly context: BuildContext;
+}
+
 /** Changes gradients between the backward pass and the optimizer's step. */
 export interface GradientTransform {
   /**
@@ -106,6 +114,8 @@ export interface Normalization {
   readonly bias: boolean;
   /** Place 1: a layer in front of a weight layer. */
   beforeWeight?(site: WeightSite): Module | undefined;
+  /** Place 1 of a classifier behind a global pooling: a layer in front of that, where a sample has many values of each channel. */
+  beforePooling?(site: PoolingSite): Module | undefined;
   /** Place 2: the weight layer itself, in place of `Conv2d` or `Linear`. */
   weight?(site: WeightSite): Module | undefined;
   /** Place 2 in binary layers, which stay the layers that they are: what is done to their latent weights. Default: nothing. */

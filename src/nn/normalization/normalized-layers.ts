@@ -6,6 +6,7 @@ import { type ActivationName, createActivation, ReLU } from '../layers/activatio
 import type { ResidualPair } from '../layers/affine';
 import { Conv2d, type Conv2dOptions } from '../layers/conv2d';
 import { Linear, type LinearOptions } from '../layers/linear';
+import { GlobalAvgPool } from '../layers/pooling';
 import type { Module } from '../module';
 import { BuildContext } from './context';
 import type { ActivationSite, Normalization, ResidualSite, WeightRole, WeightSite } from './normalization';
@@ -62,6 +63,13 @@ export class NormalizedLayers {
   linear(options: LinearOptions, role: WeightRole = 'body'): Module {
     const complete = { ...this.#weightDefaults(role), ...options };
     return this.#weight({ kind: 'linear', options: complete, role, context: this.context }, () => new Linear(complete));
+  }
+
+  /** Global average pooling with what the method puts in front of it. Build it before the classifier that reads it. */
+  globalPool(channels: number): Module {
+    const before = this.normalization.beforePooling?.({ channels, context: this.context });
+    const pool = new GlobalAvgPool();
+    return before === undefined ? pool : new PreparedWeight(before, pool);
   }
 
   /**

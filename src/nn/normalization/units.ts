@@ -5,7 +5,7 @@ import type { ResidualSum } from './residual-sum';
 
 /** A weight layer with what its method puts in front. */
 export class PreparedWeight extends Module {
-  /** What the method puts in front of the weight layer. */
+  /** What the method puts in front of it. */
   readonly before: Module;
   /** The weight layer. */
   readonly layer: Module;
