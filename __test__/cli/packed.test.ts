@@ -67,6 +67,22 @@ test('a run is exported, shown and run on images, as the checkpoint sees them', 
   expect(JSON.parse(packed.out).image).toBe(image);
 });
 
+test('float weights are stored smaller when that is asked for', async () => {
+  const sizes = [];
+  for (const type of ['float32', 'float16', 'int8']) {
+    const file = join(folder, `${type}.packed.safetensors`);
+    const { out } = await evenkeel('export', '--packed', checkpoint, '--float-weights', type, '--out', file, '--json');
+    expect(JSON.parse(out)).toMatchObject({ floatWeights: type, bytes: statSync(file).size });
+    sizes.push(statSync(file).size);
+    const shown = await evenkeel('inspect', file);
+    expect(shown.out).toMatch(new RegExp(`float linear +\\[10\\] +${type}`));
+  }
+  // So few weights that the names of the scales outweigh what int8 saves over float16.
+  expect(Math.max(...sizes.slice(1))).toBeLessThan(sizes[0]!);
+  const wrong = await evenkeel('export', '--packed', checkpoint, '--float-weights', 'int4', '--out', 'x');
+  expect([wrong.code, wrong.error]).toEqual([2, expect.stringMatching(/--float-weights is one of/)]);
+});
+
 test('wrong use says what to do', async () => {
   const file = join(folder, 'other.packed.safetensors');
   expect((await evenkeel('export', checkpoint, '--out', file)).error).toMatch(/--packed/);

@@ -37,6 +37,8 @@ describe('a file written and read back', () => {
         { name: 'special "quoted" é', shape: [7], values: special },
         { name: 'scalar', shape: [], values: new Int32Array([-5]) },
         { name: 'empty', shape: [0, 3], values: new Float32Array(0) },
+        { name: 'signed', shape: [3], values: new Int8Array([-128, 127, -1]) },
+        { name: 'half', shape: [2, 1], values: new Uint16Array([0x3c00, 0xfbff]) },
         { name: 'double', shape: [1, 2], values: new Float64Array([Math.PI, -1]) },
       ],
       { format: 'pt', 'key "x"': 'väl\nue $& $1' },
@@ -44,12 +46,22 @@ describe('a file written and read back', () => {
     const { tensors, metadata } = await readSafetensors(file);
     expect(metadata.get('format')).toBe('pt');
     expect(metadata.get('key "x"')).toBe('väl\nue $& $1');
-    expect([...tensors.keys()].sort()).toEqual(['bytes', 'double', 'empty', 'scalar', 'special "quoted" é']);
+    expect([...tensors.keys()].sort()).toEqual([
+      'bytes',
+      'double',
+      'empty',
+      'half',
+      'scalar',
+      'signed',
+      'special "quoted" é',
+    ]);
     const read = tensors.get('special "quoted" é')!;
     expect(read.shape).toEqual([7]);
     expect(Buffer.from(read.values.buffer)).toEqual(Buffer.from(special.buffer));
     expect(tensors.get('bytes')!.values).toEqual(new Uint8Array([1, 2, 255]));
     expect(tensors.get('scalar')).toMatchObject({ shape: [], elementType: 'I32', values: new Int32Array([-5]) });
+    expect(tensors.get('signed')).toMatchObject({ elementType: 'I8', values: new Int8Array([-128, 127, -1]) });
+    expect(tensors.get('half')).toMatchObject({ elementType: 'F16', values: new Uint16Array([0x3c00, 0xfbff]) });
     expect(tensors.get('empty')).toMatchObject({ shape: [0, 3] });
     expect(tensors.get('double')!.values).toEqual(new Float64Array([Math.PI, -1]));
     expect(await readdir(directory)).toEqual(['model.safetensors']);

@@ -77,6 +77,7 @@ function formatPacked(path: string, fileBytes: number, graph: PackedGraph): stri
     'layer',
     'kernel',
     'output',
+    'weights',
     'weight bits',
     'floats',
     'bytes',
@@ -88,6 +89,7 @@ function formatPacked(path: string, fileBytes: number, graph: PackedGraph): stri
     layer.module.replace(/ \(.*/, ''),
     layer.kernel,
     `[${layer.shape.join(', ')}]`,
+    layer.weightType,
     formatInteger(layer.binaryWeights),
     formatInteger(layer.floats),
     formatInteger(layer.bytes),
@@ -97,6 +99,7 @@ function formatPacked(path: string, fileBytes: number, graph: PackedGraph): stri
   ]);
   const total = [
     'total',
+    '',
     '',
     '',
     formatInteger(sum((layer) => layer.binaryWeights)),

@@ -33,7 +33,8 @@ export type TensorValues =
 export interface NamedValues {
   readonly name: string;
   readonly shape: readonly number[];
-  readonly values: Float32Array | Float64Array | Int32Array | Uint8Array;
+  /** A `Uint16Array` holds the bits of half-precision numbers (F16). */
+  readonly values: Float32Array | Float64Array | Int32Array | Int8Array | Uint8Array | Uint16Array;
 }
 
 /** What {@link readSafetensors} returns. */
@@ -60,7 +61,7 @@ const CONSTRUCTORS = {
   I8: Int8Array,
   U16: Uint16Array,
   I16: Int16Array,
-  // Half precision is handed out as its raw 16 bits: nothing in Evenkeel computes with it.
+  // Half precision is handed out as its raw 16 bits; `fromFloat16Bits` makes numbers of them.
   F16: Uint16Array,
   BF16: Uint16Array,
   U32: Uint32Array,
@@ -292,7 +293,13 @@ function elementTypeOf(values: NamedValues['values']): ElementType {
   if (values instanceof Float64Array) {
     return 'F64';
   }
-  return values instanceof Int32Array ? 'I32' : 'U8';
+  if (values instanceof Int32Array) {
+    return 'I32';
+  }
+  if (values instanceof Int8Array) {
+    return 'I8';
+  }
+  return values instanceof Uint16Array ? 'F16' : 'U8';
 }
 
 function valuesOf(elementType: ElementType, bytes: Uint8Array): TensorValues {

@@ -8,6 +8,9 @@ import { type NamedValues, readSafetensors, writeSafetensors } from '../../../sr
 let folder = '';
 let path = '';
 let packed: nn.binary.PackedNetwork;
+/** Float shortcuts and small float weights, in the files of these types. */
+const types = ['int8', 'float16'] as const;
+const pathOf = (type: (typeof types)[number]) => join(folder, `${type}.safetensors`);
 
 beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), 'evenkeel-packed-'));
@@ -21,6 +24,12 @@ beforeAll(async () => {
     normalization: { maximum: 255, mean: [0.5, 0.5, 0.5], deviation: [0.2, 0.2, 0.2] },
   });
   await packed.save(path);
+  for (const floatWeights of types) {
+    const small = models.create('reactnet20', { norm: 'batch', width: 5, classes: 3, modelOptions: { stem: 'cifar' } });
+    const network = nn.binary.pack(small, { imageShape: [8, 8, 3], floatWeights });
+    await network.save(pathOf(floatWeights));
+    for (const held of [small, network]) held.dispose();
+  }
 });
 
 afterAll(() => {
@@ -32,8 +41,11 @@ afterAll(() => {
 type Damage = any;
 
 /** Writes the file again with its graph and tensors changed, checksums and offsets in order; returns the error of loading it. */
-async function loadDamaged(damage: (graph: Damage, tensors: Map<string, NamedValues>) => void): Promise<unknown> {
-  const { tensors, metadata } = await readSafetensors(path);
+async function loadDamaged(
+  damage: (graph: Damage, tensors: Map<string, NamedValues>) => void,
+  from = path,
+): Promise<unknown> {
+  const { tensors, metadata } = await readSafetensors(from);
   const graph = JSON.parse(metadata.get(PACKED_KEY)!);
   const named = new Map(
     [...tensors].map(([name, { shape, values }]) => [name, { name, shape, values } as NamedValues] as const),
@@ -89,8 +101,8 @@ test('ReActNet-18 is at least 20 times smaller than in float', async () => {
   for (const held of [small, model]) held.dispose();
 });
 
-test('a file cut short anywhere is corrupt', async () => {
-  const bytes = readFileSync(path);
+test.each(['float32', ...types] as const)('a %s file cut short anywhere is corrupt', async (type) => {
+  const bytes = readFileSync(type === 'float32' ? path : pathOf(type));
   const header = Number(bytes.readBigUInt64LE()) + 8;
   const lengths = [0, 1, 7, 8, 9, 100, header - 1, header, header + 1, (header + bytes.length) >> 1, bytes.length - 1];
   const file = join(folder, 'cut.safetensors');
@@ -100,8 +112,8 @@ test('a file cut short anywhere is corrupt', async () => {
   }
 });
 
-test('a flipped bit anywhere is found', async () => {
-  const bytes = readFileSync(path);
+test.each(['float32', ...types] as const)('a flipped bit anywhere in a %s file is found', async (type) => {
+  const bytes = readFileSync(type === 'float32' ? path : pathOf(type));
   const file = join(folder, 'flipped.safetensors');
   for (let at = 0; at < bytes.length; at += Math.ceil(bytes.length / 60)) {
     const flipped = Uint8Array.from(bytes);
@@ -177,8 +189,71 @@ test.each(hostile)('%s is refused before anything is made of it', async (_, dama
   expect(String(error)).toMatch(/damaged/);
 });
 
-test('the damage above is what is refused: untouched, the copy loads', async () => {
-  expect(await loadDamaged(() => undefined)).toBeUndefined();
+const linearAt = (graph: Damage) => graph.steps.findIndex((step: Damage) => step.kind === 'linear');
+const set = (
+  tensors: Map<string, NamedValues>,
+  name: string,
+  shape: readonly number[],
+  values: NamedValues['values'],
+) => tensors.set(name, { name, shape, values });
+const hostileWeights: readonly (readonly [
+  string,
+  (typeof types)[number],
+  (graph: Damage, tensors: Map<string, NamedValues>) => void,
+])[] = [
+  ['an unknown type of weights', 'int8', (graph) => Object.assign(graph.steps[0], { floatWeights: 'int4' })],
+  ['a type of weights that is no text', 'int8', (graph) => Object.assign(graph.steps[0], { floatWeights: ['int8'] })],
+  [
+    'int8 weights in the place of halves',
+    'int8',
+    (graph) => Object.assign(graph.steps[0], { floatWeights: 'float16' }),
+  ],
+  [
+    'halves in the place of int8 weights',
+    'float16',
+    (graph) => Object.assign(graph.steps[0], { floatWeights: 'int8' }),
+  ],
+  ['int8 weights in the place of floats', 'int8', (graph) => delete graph.steps[0].floatWeights],
+  [
+    'a type of weights for a step that has none',
+    'int8',
+    (graph) => Object.assign(graph.steps[binaryAt(graph)], { floatWeights: 'int8' }),
+  ],
+  ['weights of bits and int8', 'int8', (graph) => Object.assign(graph.steps[0], { binaryWeights: true })],
+  ['missing scales', 'int8', (graph, tensors) => tensors.delete(`${linearAt(graph)}.weightScale`)],
+  ['scales of halves', 'float16', (_, tensors) => set(tensors, '0.weightScale', [5], new Float32Array(5))],
+  ['a scale too few', 'int8', (_, tensors) => set(tensors, '0.weightScale', [4], new Float32Array(4))],
+  ['a scale too many', 'int8', (_, tensors) => set(tensors, '0.weightScale', [6], new Float32Array(6))],
+  ['scales of int32', 'int8', (_, tensors) => set(tensors, '0.weightScale', [5], new Int32Array(5))],
+  ['weights of bytes', 'int8', (_, tensors) => set(tensors, '0.weight', [3, 3, 3, 5], new Uint8Array(135))],
+  ['weights of another shape', 'int8', (_, tensors) => set(tensors, '0.weight', [3, 3, 5, 3], new Int8Array(135))],
+  ['a row of weights too few', 'float16', (_, tensors) => set(tensors, '0.weight', [3, 3, 2, 5], new Uint16Array(90))],
+  ['a weight of -128', 'int8', (_, tensors) => tensors.get('0.weight')!.values.fill(-128, 7, 8)],
+  ['a scale that is no number', 'int8', (_, tensors) => tensors.get('0.weightScale')!.values.fill(Number.NaN, 2, 3)],
+  ['an infinite weight scale', 'int8', (_, tensors) => tensors.get('0.weightScale')!.values.fill(Infinity, 4)],
+  ['a negative weight scale', 'int8', (_, tensors) => tensors.get('0.weightScale')!.values.fill(-0.5, 0, 1)],
+  [
+    'a scale that makes infinite weights',
+    'int8',
+    (_, tensors) => tensors.get('0.weightScale')!.values.fill(3e38, 0, 1),
+  ],
+  ['an infinite half', 'float16', (_, tensors) => tensors.get('0.weight')!.values.fill(0xfc00, 134)],
+  ['a half that is no number', 'float16', (_, tensors) => tensors.get('0.weight')!.values.fill(0x7c01, 0, 1)],
+  [
+    'a hostile number of outputs',
+    'int8',
+    (graph) => Object.assign(graph.steps[linearAt(graph)], { outFeatures: 1 << 24 }),
+  ],
+];
+
+test.each(hostileWeights)('%s (%s) is refused before anything is made of it', async (_, type, damage) => {
+  const error = await loadDamaged(damage, pathOf(type));
+  expect(error).toMatchObject({ name: 'EvenkeelError', code: 'CORRUPT_FILE' });
+  expect(String(error)).toMatch(/damaged/);
+});
+
+test('the damage above is what is refused: untouched, the copies load', async () => {
+  for (const file of [path, ...types.map(pathOf)]) expect(await loadDamaged(() => undefined, file)).toBeUndefined();
 });
 
 test('other safetensors files are no packed networks', async () => {

@@ -2,10 +2,11 @@ import { EvenkeelError } from '../../errors';
 import { checkNames } from '../check';
 import type { Module } from '../module';
 import { signBytes } from './packed-bits';
-import type { BinaryStep, PackedActivation, PackedNormalization, PackedStep } from './packed-graph';
+import type { BinaryStep, PackedActivation, PackedArray, PackedNormalization, PackedStep } from './packed-graph';
 import { PackedNetwork } from './packed-network';
 import { cutOf, foldFactor, scaleOfSigns } from './packed-numbers';
 import { type TracedNode, type TracedOperation, type TracedValue, traceNetwork } from './packed-trace';
+import { FLOAT_WEIGHTS, type FloatWeights, storeFloatWeights } from './packed-weights';
 
 /** Options of {@link pack}. */
 export interface PackOptions {
@@ -18,9 +19,15 @@ export interface PackOptions {
   readonly classNames?: readonly string[];
   /** How the numbers of an image become the network's input, for whoever reads the file. */
   readonly normalization?: PackedNormalization;
+  /**
+   * How the weights that are not binary (of the first convolution, of float shortcuts, of the classifier) are stored. `'int8'`, with one
+   * scale for each output channel, makes networks with many classes about twice as small, and `'float16'` is in between; both change the
+   * outputs a little. They are computed with as float32. Default `'float32'`.
+   */
+  readonly floatWeights?: FloatWeights;
 }
 
-type Arrays = Map<string, Float32Array | Uint8Array>;
+type Arrays = Map<string, PackedArray>;
 type Of<Kind extends TracedOperation['kind']> = TracedNode & { readonly operation: { readonly kind: Kind } };
 
 /**
@@ -28,12 +35,20 @@ type Of<Kind extends TracedOperation['kind']> = TracedNode & { readonly operatio
  * next sign in one pass.
  *
  * The data flow is read from one run in evaluation mode, so any model works whose operations a packed network knows. Nothing is
- * approximated: outputs have the bits of the model's own.
+ * approximated, unless `floatWeights` asks for it: outputs have the bits of the model's own.
  *
+ * @throws EvenkeelError INVALID_ARGUMENT or NON_FINITE for a float weight that `floatWeights` cannot hold.
  * @throws EvenkeelError UNSUPPORTED, naming the module, for an operation that packed networks do not know.
  */
 export function pack(model: Module, options: PackOptions = {}): PackedNetwork {
-  checkNames('pack', options, ['imageShape', 'classNames', 'normalization']);
+  checkNames('pack', options, ['imageShape', 'classNames', 'normalization', 'floatWeights']);
+  const { floatWeights = 'float32' } = options;
+  if (!FLOAT_WEIGHTS.includes(floatWeights)) {
+    throw new EvenkeelError(
+      'INVALID_ARGUMENT',
+      `pack: floatWeights is ${JSON.stringify(floatWeights)}; give one of ${FLOAT_WEIGHTS.join(', ')}`,
+    );
+  }
   const imageShape = options.imageShape ?? [64, 64, inputChannels(model)];
   const modes = model.modules().map((module) => [module, module.training] as const);
   model.eval();
@@ -42,8 +57,11 @@ export function pack(model: Module, options: PackOptions = {}): PackedNetwork {
     const packer = new Packer(images, result);
     packer.pack(nodes);
     const { normalization, classNames = [] } = options;
-    const graph = { imageShape, steps: packer.steps, result: packer.numberOf(result), classNames };
-    return new PackedNetwork(normalization === undefined ? graph : { ...graph, normalization }, packer.arrays);
+    const bare = { imageShape, steps: packer.steps, result: packer.numberOf(result), classNames };
+    const graph = normalization === undefined ? bare : { ...bare, normalization };
+    if (floatWeights === 'float32') return new PackedNetwork(graph, packer.arrays);
+    const stored = storeFloatWeights(graph, packer.arrays, floatWeights);
+    return new PackedNetwork(stored.graph, stored.arrays);
   } finally {
     for (const [module, training] of modes) module.training = training;
   }

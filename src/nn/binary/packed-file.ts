@@ -7,16 +7,25 @@ import {
   writeSafetensors,
 } from '../../serialization/safetensors';
 import { hasCleanTails } from './packed-bits';
-import { type PackedGraph, type PackedTensor, tensorsOf } from './packed-graph';
+import { type PackedArray, type PackedArrays, type PackedGraph, type PackedTensor, tensorsOf } from './packed-graph';
 import { formatGraph, parseGraph } from './packed-schema';
+import { damageOf } from './packed-weights';
 
 /** The metadata key that tells a packed network from other safetensors files. */
 export const PACKED_KEY = 'evenkeel.packed';
 
+/** What a tensor is in the file, and in memory. */
+const STORED = {
+  bits: { elementType: 'U8', array: Uint8Array },
+  int8: { elementType: 'I8', array: Int8Array },
+  float16: { elementType: 'F16', array: Uint16Array },
+  float32: { elementType: 'F32', array: Float32Array },
+} as const satisfies Record<PackedTensor['type'], unknown>;
+
 /** A packed network as its file holds it. */
 export interface PackedContent {
   readonly graph: PackedGraph;
-  readonly arrays: ReadonlyMap<string, Float32Array | Uint8Array>;
+  readonly arrays: PackedArrays;
 }
 
 /** Every tensor of a graph, in order. */
@@ -25,11 +34,7 @@ function tensorsOfGraph(graph: PackedGraph): PackedTensor[] {
 }
 
 /** Writes a packed network, atomically. @throws EvenkeelError IO */
-export async function writePackedFile(
-  path: string,
-  graph: PackedGraph,
-  arrays: ReadonlyMap<string, Float32Array | Uint8Array>,
-): Promise<void> {
+export async function writePackedFile(path: string, graph: PackedGraph, arrays: PackedArrays): Promise<void> {
   const tensors = tensorsOfGraph(graph).map(({ name, shape }): NamedValues => {
     const values = arrays.get(name);
     if (values === undefined) throw new EvenkeelError('INTERNAL', `packed network: tensor ${name} is missing`);
@@ -53,7 +58,7 @@ export async function readPackedGraph(path: string): Promise<PackedGraph | undef
   for (const { name, type, shape } of tensorsOfGraph(graph)) {
     const entry = present.get(name);
     present.delete(name);
-    const wanted = type === 'bits' ? 'U8' : 'F32';
+    const wanted = STORED[type].elementType;
     if (entry === undefined) throw corruptTensor(path, name, 'its graph needs it, and it is not there');
     if (entry.elementType !== wanted || String(entry.shape) !== String(shape)) {
       throw corruptTensor(
@@ -83,23 +88,18 @@ export async function readPackedFile(path: string): Promise<PackedContent> {
     );
   }
   const { tensors } = await readSafetensors(path);
-  const arrays = new Map<string, Float32Array | Uint8Array>();
+  const arrays = new Map<string, PackedArray>();
   for (const { name, type, channels } of tensorsOfGraph(graph)) {
-    const stored = tensors.get(name)?.values;
-    if (type === 'bits' && stored instanceof Uint8Array) {
-      if (!hasCleanTails(stored, channels ?? 0)) {
-        throw corruptTensor(path, name, `a bit past the last of ${channels} input channels is set`);
-      }
-      arrays.set(name, stored);
-    } else if (type === 'float32' && stored instanceof Float32Array) {
-      // A cut may be infinite, where a sign never changes; nothing else may.
-      const good = name.endsWith('.cut') ? (x: number) => !Number.isNaN(x) : Number.isFinite;
-      const bad = stored.findIndex((value) => !good(value));
-      if (bad >= 0) throw corruptTensor(path, name, `value ${bad} is ${stored[bad]}`);
-      arrays.set(name, stored);
-    } else {
-      throw corruptTensor(path, name, 'it changed while the file was read');
+    const { elementType, values } = tensors.get(name) ?? {};
+    const isWanted = elementType === STORED[type].elementType && values instanceof STORED[type].array;
+    if (!isWanted) throw corruptTensor(path, name, 'it changed while the file was read');
+    if (type !== 'bits') {
+      const problem = damageOf(name.slice(name.indexOf('.') + 1), values);
+      if (problem !== undefined) throw corruptTensor(path, name, problem);
+    } else if (values instanceof Uint8Array && !hasCleanTails(values, channels ?? 0)) {
+      throw corruptTensor(path, name, `a bit past the last of ${channels} input channels is set`);
     }
+    arrays.set(name, values);
   }
   return { graph, arrays };
 }

@@ -21,8 +21,20 @@ interface StepBase {
   readonly inputs: readonly number[];
 }
 
+/** The numbers of a packed network as its file holds them: floats, bits, int8 weights, or the bits of half-precision numbers. */
+export type PackedArray = Float32Array | Uint8Array | Int8Array | Uint16Array;
+
+/** All of them by name: `STEP.NAME`. */
+export type PackedArrays = ReadonlyMap<string, PackedArray>;
+
+/** What a step with float weights has. Tensors: `weight`, `weightScale` for int8. */
+interface FloatWeightsBase {
+  /** How the weights are stored; as float32 where it is not given. */
+  readonly floatWeights?: 'float16' | 'int8';
+}
+
 /** A convolution of real values, with float weights or with binary ones. Tensors: `weight`, `scale` for binary weights, `bias`. */
-export interface ConvolutionStep extends StepBase, PackedWindow {
+export interface ConvolutionStep extends StepBase, PackedWindow, FloatWeightsBase {
   readonly kind: 'convolution';
   readonly output: number;
   readonly inChannels: number;
@@ -35,7 +47,7 @@ export interface ConvolutionStep extends StepBase, PackedWindow {
 }
 
 /** A fully connected layer of real values. Tensors: `weight`, `bias`. */
-export interface LinearStep extends StepBase {
+export interface LinearStep extends StepBase, FloatWeightsBase {
   readonly kind: 'linear';
   readonly output: number;
   readonly inFeatures: number;
@@ -161,7 +173,7 @@ export interface PackedTensor {
   /** `STEP.NAME`, with the step's number. */
   readonly name: string;
   /** Bits are bytes of 8 signs, the lowest bit first, 1 for -1; bits past the last input channel are 0. */
-  readonly type: 'float32' | 'bits';
+  readonly type: 'float32' | 'float16' | 'int8' | 'bits';
   readonly shape: readonly number[];
   /** Signs of one row of bytes. */
   readonly channels?: number;
@@ -189,6 +201,10 @@ export function tensorsOf(step: PackedStep, index: number): PackedTensor[] {
     shape: [outChannels, height, width, Math.ceil(inChannels / 8)],
     channels: inChannels,
   });
+  const weights = (shape: readonly number[], type: 'float32' | 'float16' | 'int8' = 'float32'): PackedTensor[] => [
+    { name: `${index}.weight`, type, shape },
+    ...(type === 'int8' ? floats(channelsOf(shape), 'weightScale') : []),
+  ];
   switch (step.kind) {
     case 'convolution': {
       const { kernel, inChannels, outChannels, groups } = step;
@@ -196,18 +212,11 @@ export function tensorsOf(step: PackedStep, index: number): PackedTensor[] {
       if (step.binaryWeights) {
         return [bits(inChannels / groups, outChannels, kernel), ...floats(outChannels, 'scale'), ...bias];
       }
-      return [
-        { name: `${index}.weight`, type: 'float32', shape: [...kernel, inChannels / groups, outChannels] },
-        ...bias,
-      ];
+      return [...weights([...kernel, inChannels / groups, outChannels], step.floatWeights), ...bias];
     }
     case 'linear': {
-      const weight: PackedTensor = {
-        name: `${index}.weight`,
-        type: 'float32',
-        shape: [step.inFeatures, step.outFeatures],
-      };
-      return [weight, ...(step.bias ? floats(step.outFeatures, 'bias') : [])];
+      const { inFeatures, outFeatures, floatWeights } = step;
+      return [...weights([inFeatures, outFeatures], floatWeights), ...(step.bias ? floats(outFeatures, 'bias') : [])];
     }
     case 'normalize':
       return floats(step.channels, 'center', 'factor', 'offset');

@@ -27,11 +27,13 @@ import { readPackedFile, writePackedFile } from './packed-file';
 import {
   type BinaryStep,
   convolvedSize,
+  type PackedArrays,
   type PackedGraph,
   type PackedStep,
   resultsOf,
   type SignsStep,
 } from './packed-graph';
+import { expandWeight } from './packed-weights';
 
 const paddingValues = { zero: 0, plus: 1, minus: 2 } as const;
 const activations = { none: 0, relu: 1, prelu: 2, rprelu: 3 } as const;
@@ -49,19 +51,19 @@ type StepTensors = Readonly<Record<string, Tensor | undefined>>;
  * A network for inference whose binary layers run on bits from one to the next: {@link pack} makes it from a model, {@link
  * PackedNetwork.load} from a file.
  *
- * Input `[batch, height, width, channels]`, output as of the model it came from, with the same bits. It has no parameters and no
- * gradients.
+ * Input `[batch, height, width, channels]`, output as of the model it came from, with the same bits where its float weights are float32. It
+ * has no parameters and no gradients.
  */
 export class PackedNetwork extends Module {
   /** The steps and what connects them. */
   readonly graph: PackedGraph;
   /** The numbers, as the file holds them: `STEP.NAME`. */
-  readonly arrays: ReadonlyMap<string, Float32Array | Uint8Array>;
+  readonly arrays: PackedArrays;
   readonly #tensors: readonly StepTensors[];
   /** For each step, the values that nothing reads after it. */
   readonly #endings: readonly (readonly number[])[];
 
-  constructor(graph: PackedGraph, arrays: ReadonlyMap<string, Float32Array | Uint8Array>) {
+  constructor(graph: PackedGraph, arrays: PackedArrays) {
     super();
     this.training = false;
     this.graph = graph;
@@ -140,31 +142,32 @@ function endingsOf({ steps, result }: PackedGraph): number[][] {
 }
 
 /** A step's numbers in the form the kernels take. */
-function upload(step: PackedStep, index: number, arrays: ReadonlyMap<string, Float32Array | Uint8Array>): StepTensors {
+function upload(step: PackedStep, index: number, arrays: PackedArrays): StepTensors {
   const array = (name: string) => arrays.get(`${index}.${name}`);
   const device = (values: Float32Array | Int32Array, shape: readonly number[] = [values.length]) =>
     keep(tensor(values, { shape }));
   const tensors: Record<string, Tensor | undefined> = {};
   for (const [name, values] of arrays) {
     const [owner, part = ''] = name.split('.');
-    if (owner === String(index) && values instanceof Float32Array) tensors[part] = device(values);
+    const isAsked = owner === String(index) && part !== 'weight' && part !== 'weightScale';
+    if (isAsked && values instanceof Float32Array) tensors[part] = device(values);
   }
+  const floatWeight = (shape: readonly number[]) =>
+    device(expandWeight(array('weight')!, array('weightScale') as Float32Array | undefined), shape);
   switch (step.kind) {
     case 'convolution': {
-      const { kernel, inChannels, outChannels, groups } = step;
-      const weight = array('weight')!;
-      const taps = kernel[0] * kernel[1];
-      const floats =
-        weight instanceof Float32Array
-          ? weight
-          : weightOfBytes(weight, taps, inChannels / groups, array('scale') as Float32Array);
-      tensors['weight']?.dispose();
-      tensors['weight'] = device(floats, [...kernel, inChannels / groups, outChannels]);
+      const { kernel, inChannels, outChannels, groups, binaryWeights } = step;
+      const depth = inChannels / groups;
+      const shape = [...kernel, depth, outChannels];
+      if (binaryWeights) {
+        const bytes = array('weight') as Uint8Array;
+        const scale = array('scale') as Float32Array;
+        tensors['weight'] = device(weightOfBytes(bytes, kernel[0] * kernel[1], depth, scale), shape);
+      } else tensors['weight'] = floatWeight(shape);
       return tensors;
     }
     case 'linear':
-      tensors['weight']?.dispose();
-      tensors['weight'] = device(array('weight') as Float32Array, [step.inFeatures, step.outFeatures]);
+      tensors['weight'] = floatWeight([step.inFeatures, step.outFeatures]);
       return tensors;
     case 'normalize':
       return { ...tensors, ones: device(new Float32Array(step.channels).fill(1)) };

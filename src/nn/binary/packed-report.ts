@@ -1,6 +1,10 @@
 import { EvenkeelError } from '../../errors';
 import { type PackedGraph, type PackedStep, resultsOf, tensorsOf } from './packed-graph';
 import { inferShapes } from './packed-schema';
+import type { FloatWeights } from './packed-weights';
+
+/** Bytes of one element of a tensor. */
+const ELEMENT_BYTES = { bits: 1, int8: 1, float16: 2, float32: 4 } as const;
 
 /** One step of a packed network, as people read it. */
 export interface PackedRow {
@@ -12,7 +16,9 @@ export interface PackedRow {
   readonly shape: readonly number[];
   /** Weights of one bit. */
   readonly binaryWeights: number;
-  /** Weights and other numbers in float. */
+  /** How its weights are stored; empty where it has none. */
+  readonly weightType: 'bits' | FloatWeights | '';
+  /** Weights that are not bits, and other numbers. */
   readonly floats: number;
   /** Bytes in the file. */
   readonly bytes: number;
@@ -88,7 +94,6 @@ export function describePacked(graph: PackedGraph): PackedRow[] {
       ...tensor,
       size: tensor.shape.reduce((product, size) => product * size, 1),
     }));
-    const sizeOf = (type: string) => tensors.reduce((sum, tensor) => sum + (tensor.type === type ? tensor.size : 0), 0);
     const positions = shape.reduce((product, size) => product * size, 1);
     let multiplyAdds = 0;
     let weights = 0;
@@ -103,8 +108,9 @@ export function describePacked(graph: PackedGraph): PackedRow[] {
       kernel: kernelOf(step),
       shape,
       binaryWeights: weights,
-      floats: sizeOf('float32'),
-      bytes: sizeOf('bits') + 4 * sizeOf('float32'),
+      weightType: tensors.find(({ name }) => name.endsWith('.weight'))?.type ?? '',
+      floats: tensors.reduce((sum, { type, size }) => sum + (type === 'bits' ? 0 : size), 0),
+      bytes: tensors.reduce((sum, { type, size }) => sum + ELEMENT_BYTES[type] * size, 0),
       binaryMultiplyAdds: binary ? multiplyAdds : 0,
       floatMultiplyAdds: binary ? 0 : multiplyAdds,
       whyNotBinary: whyNotBinary(step, graph.result === result),

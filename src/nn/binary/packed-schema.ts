@@ -77,8 +77,18 @@ class Reader {
 const BASE = ['kind', 'module', 'inputs'];
 const WINDOW = ['kernel', 'stride', 'padding'];
 const FIELDS: Readonly<Record<PackedStep['kind'], readonly string[]>> = {
-  convolution: ['output', ...WINDOW, 'inChannels', 'outChannels', 'dilation', 'groups', 'binaryWeights', 'bias'],
-  linear: ['output', 'inFeatures', 'outFeatures', 'bias'],
+  convolution: [
+    'output',
+    ...WINDOW,
+    'inChannels',
+    'outChannels',
+    'dilation',
+    'groups',
+    'binaryWeights',
+    'floatWeights',
+    'bias',
+  ],
+  linear: ['output', 'inFeatures', 'outFeatures', 'floatWeights', 'bias'],
   maxPool: ['output', ...WINDOW, 'ceilMode', 'countIncludePadding'],
   averagePool: ['output', ...WINDOW, 'ceilMode', 'countIncludePadding'],
   globalPool: ['output'],
@@ -137,6 +147,10 @@ function readStep(reader: Reader, where: string, value: unknown): PackedStep {
       .list(at('inputs'), fields['inputs'], ...(INPUTS[kind] ?? [1, 1]))
       .map((input) => reader.integer(at('inputs'), input, 0)),
   };
+  const floatWeights = () =>
+    fields['floatWeights'] === undefined
+      ? {}
+      : { floatWeights: reader.choice(at('floatWeights'), fields['floatWeights'], ['float16', 'int8'] as const) };
   const window = () => ({ kernel: sizes('kernel'), stride: sizes('stride'), padding: sizes('padding', 0) });
   switch (kind) {
     case 'convolution': {
@@ -150,10 +164,14 @@ function readStep(reader: Reader, where: string, value: unknown): PackedStep {
         dilation: sizes('dilation'),
         groups: integer('groups'),
         binaryWeights: flag('binaryWeights'),
+        ...floatWeights(),
         bias: flag('bias'),
       };
       if (step.inChannels % step.groups !== 0 || step.outChannels % step.groups !== 0) {
         reader.fail(where, `${step.groups} groups do not divide its channels`);
+      }
+      if (step.binaryWeights && step.floatWeights !== undefined) {
+        reader.fail(where, 'its weights are both bits and floats');
       }
       return step;
     }
@@ -164,6 +182,7 @@ function readStep(reader: Reader, where: string, value: unknown): PackedStep {
         output: integer('output'),
         inFeatures: integer('inFeatures'),
         outFeatures: integer('outFeatures'),
+        ...floatWeights(),
         bias: flag('bias'),
       };
     case 'maxPool':
