@@ -14,7 +14,7 @@ methods=("$@")
 # train METHOD BATCH RATE SEED
 train() {
   local options=()
-  # Batch Renorm's limits grow over shares of the run: 5 %, 40 % and 25 % of the steps.
+  # Batch Renorm's limits grow over shares of the run: 5 %, 40 % and 25 % of the steps. Its momentum follows from the first.
   if [ "$1" = batch-renorm ]; then
     local steps=$((2 * ((10000 + $2 - 1) / $2)))
     options=(--norm-option "plainSteps=$((steps / 20))" --norm-option "scaleSteps=$((steps * 2 / 5))" --norm-option "shiftSteps=$((steps / 4))")
