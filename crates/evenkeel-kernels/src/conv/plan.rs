@@ -114,6 +114,8 @@ pub(super) enum Algorithm {
     Two,
     /// Winograd's F(4×4, 3×3).
     Four,
+    /// Minimal filtering of the phases of a stride of 2.
+    Half,
 }
 
 /// The algorithm for a pass whose tiles cover `size`: the output, or the input for its gradient.
@@ -124,13 +126,15 @@ pub(super) enum Algorithm {
 pub(super) fn algorithm(geometry: &Conv2dGeometry, size: [usize; 2]) -> Algorithm {
     let options = geometry.options();
     let fits = geometry.kernel() == [3, 3]
-        && options.stride == [1, 1]
         && options.dilation == [1, 1]
         && options.groups == 1
         && options.padding.iter().all(|&padding| padding <= 2)
         && geometry.in_channels() >= WINOGRAD_CHANNELS
         && geometry.out_channels() >= WINOGRAD_CHANNELS;
-    if !fits {
+    if fits && options.stride == [2, 2] && options.padding == [1, 1] {
+        return Algorithm::Half;
+    }
+    if !fits || options.stride != [1, 1] {
         return Algorithm::Direct;
     }
     let tiles = |width: usize| size[0].div_ceil(width) as f64 * size[1].div_ceil(width) as f64;
@@ -158,9 +162,14 @@ pub(super) struct WinogradPlan {
 }
 
 /// Plans a Winograd sweep over `tiles` tiles with `rows` channels in the source.
-pub(super) fn winograd(tiles: usize, rows: usize, panels: Panels, elements: usize) -> WinogradPlan {
-    let tile_bytes = rows.next_multiple_of(16) * elements * 4;
-    if rows * panels.padded_columns() * elements * 4 > WINOGRAD_WEIGHT_BYTES {
+pub(super) fn winograd(
+    tiles: usize,
+    rows: usize,
+    panels: Panels,
+    [source, kernel]: [usize; 2],
+) -> WinogradPlan {
+    let tile_bytes = rows.next_multiple_of(16) * source * 4;
+    if rows * panels.padded_columns() * kernel * 4 > WINOGRAD_WEIGHT_BYTES {
         // Groups of up to 36 tiles share the second-level cache with the kernels of 64 channels.
         let batch = (WINOGRAD_LARGE_BYTES / tile_bytes).max(36);
         let tiles = tiles.div_ceil(tiles.div_ceil(batch).max(1)).max(1);
@@ -188,11 +197,11 @@ pub(super) fn winograd_weights(
     tiles: usize,
     rows: usize,
     panels: Panels,
-    elements: usize,
+    [source, kernel, product]: [usize; 3],
 ) -> WinogradPlan {
     let columns = panels.padded_columns();
-    let weights = rows * columns * elements * 4;
-    let pixels = tiles * (rows + columns) * elements * 4;
+    let weights = rows * columns * kernel * 4;
+    let pixels = tiles * (rows * source + columns * product) * 4;
     if weights > WEIGHT_BYTES && pixels <= 2 * WINOGRAD_LARGE_BYTES {
         return WinogradPlan {
             large: true,

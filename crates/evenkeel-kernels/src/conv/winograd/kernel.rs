@@ -32,7 +32,13 @@ impl Direction {
 const ROWS: usize = 64;
 
 /// Transforms some rows of one panel of the kernel into `packed`, laid out as [`Matrices`] of that many rows.
-pub(super) fn transform_panel<L: Lines<OUT, ALPHA>, const OUT: usize, const ALPHA: usize>(
+pub(super) fn transform_panel<
+    L: Lines<SOURCE, KERNEL, PRODUCT, OUT>,
+    const SOURCE: usize,
+    const KERNEL: usize,
+    const PRODUCT: usize,
+    const OUT: usize,
+>(
     geometry: &Conv2dGeometry,
     direction: Direction,
     panels: Panels,
@@ -44,11 +50,12 @@ pub(super) fn transform_panel<L: Lines<OUT, ALPHA>, const OUT: usize, const ALPH
     let (inputs, outputs) = (geometry.in_channels(), geometry.out_channels());
     let layout = Matrices {
         rows: range.len(),
-        elements: ALPHA * ALPHA,
+        elements: KERNEL * KERNEL,
+        products: PRODUCT * PRODUCT,
     };
     let transform =
         |taps: &[f32], starts, row_stride, columns, rows: Range<usize>, packed: &mut [f32]| {
-            dispatch(Transform::<L, OUT, ALPHA> {
+            dispatch(Transform::<L, SOURCE, KERNEL, PRODUCT, OUT> {
                 lanes: panels.lanes(),
                 taps,
                 starts,
@@ -57,7 +64,7 @@ pub(super) fn transform_panel<L: Lines<OUT, ALPHA>, const OUT: usize, const ALPH
                 rows: rows.len(),
                 panel,
                 packed,
-                element: layout.element(panel),
+                layout,
                 lines: PhantomData,
             });
         };
@@ -87,7 +94,14 @@ pub(super) fn transform_panel<L: Lines<OUT, ALPHA>, const OUT: usize, const ALPH
 }
 
 /// `U = G·g·Gᵀ` for some rows of a panel.
-struct Transform<'a, L, const OUT: usize, const ALPHA: usize> {
+struct Transform<
+    'a,
+    L,
+    const SOURCE: usize,
+    const KERNEL: usize,
+    const PRODUCT: usize,
+    const OUT: usize,
+> {
     lanes: usize,
     taps: &'a [f32],
     /// The first row and column of each tap.
@@ -98,12 +112,17 @@ struct Transform<'a, L, const OUT: usize, const ALPHA: usize> {
     rows: usize,
     panel: Panel,
     packed: &'a mut [f32],
-    element: usize,
+    layout: Matrices,
     lines: PhantomData<L>,
 }
 
-impl<L: Lines<OUT, ALPHA>, const OUT: usize, const ALPHA: usize> SimdOp
-    for Transform<'_, L, OUT, ALPHA>
+impl<
+    L: Lines<SOURCE, KERNEL, PRODUCT, OUT>,
+    const SOURCE: usize,
+    const KERNEL: usize,
+    const PRODUCT: usize,
+    const OUT: usize,
+> SimdOp for Transform<'_, L, SOURCE, KERNEL, PRODUCT, OUT>
 {
     type Output = ();
 
@@ -126,7 +145,10 @@ impl<L: Lines<OUT, ALPHA>, const OUT: usize, const ALPHA: usize> SimdOp
                 .iter()
                 .all(|start| start + reach <= self.taps.len())
         );
-        assert!((ALPHA * ALPHA - 1) * self.element + self.rows * width <= self.packed.len());
+        assert!(self.rows <= self.layout.rows && self.layout.elements == KERNEL * KERNEL);
+        let offsets = self.layout.offsets(self.panel, &L::ELEMENTS);
+        let last = offsets.as_flattened().iter().copied().fold(0, usize::max);
+        assert!(last + self.rows * width <= self.packed.len());
         for row in 0..self.rows {
             for vector in 0..self.panel.vectors {
                 let at = vector * S::LANES;
@@ -148,9 +170,9 @@ impl<L: Lines<OUT, ALPHA>, const OUT: usize, const ALPHA: usize> SimdOp
                     }
                     let elements = L::kernel_square(s, taps);
                     let to = self.packed.as_mut_ptr().add(row * width + at);
-                    for i in 0..ALPHA {
-                        for j in 0..ALPHA {
-                            s.store(elements[i][j], to.add((i * ALPHA + j) * self.element));
+                    for i in 0..KERNEL {
+                        for j in 0..KERNEL {
+                            s.store(elements[i][j], to.add(offsets[i][j]));
                         }
                     }
                 }

@@ -19,6 +19,8 @@ pub(super) struct Tiling {
     pub destination: [usize; 2],
     /// Width of a tile.
     pub width: usize,
+    /// Source pixels from one tile to the next.
+    pub step: usize,
 }
 
 /// One tile.
@@ -104,22 +106,23 @@ impl Iterator for Tiles {
 
 /// The source pixels under a tile: where each lies, with a line of zeros for those outside the image.
 #[inline(always)]
-unsafe fn patch<const ALPHA: usize>(
+unsafe fn patch<const SOURCE: usize>(
     tiling: &Tiling,
     tile: Tile,
     source: *const f32,
     zeros: *const f32,
-) -> [[*const f32; ALPHA]; ALPHA] {
+) -> [[*const f32; SOURCE]; SOURCE] {
     let [height, width] = tiling.source;
-    let top = tile.row as isize - tiling.before[0] as isize;
-    let left = tile.column as isize - tiling.before[1] as isize;
-    let mut pixels = [[zeros; ALPHA]; ALPHA];
-    for i in 0..ALPHA {
+    let first = |place: usize| (place / tiling.width * tiling.step) as isize;
+    let top = first(tile.row) - tiling.before[0] as isize;
+    let left = first(tile.column) - tiling.before[1] as isize;
+    let mut pixels = [[zeros; SOURCE]; SOURCE];
+    for i in 0..SOURCE {
         let row = top + i as isize;
         if row < 0 || row >= height as isize {
             continue;
         }
-        for j in 0..ALPHA {
+        for j in 0..SOURCE {
             let column = left + j as isize;
             if column >= 0 && column < width as isize {
                 let pixel = (tile.image * height + row as usize) * width + column as usize;
@@ -139,9 +142,11 @@ unsafe fn patch<const ALPHA: usize>(
 #[inline(always)]
 pub(super) unsafe fn transform_input<
     S: Simd,
-    L: Lines<OUT, ALPHA>,
+    L: Lines<SOURCE, KERNEL, PRODUCT, OUT>,
+    const SOURCE: usize,
+    const KERNEL: usize,
+    const PRODUCT: usize,
     const OUT: usize,
-    const ALPHA: usize,
 >(
     s: S,
     tiling: &Tiling,
@@ -155,30 +160,30 @@ pub(super) unsafe fn transform_input<
     let whole = channels / S::LANES * S::LANES;
     // SAFETY: the pixels of a patch hold `channels` floats each, and `to` is long enough, by the caller's promise.
     unsafe {
-        let pixels = patch::<ALPHA>(tiling, tile, source, zeros);
+        let pixels = patch::<SOURCE>(tiling, tile, source, zeros);
         let mut channel = 0;
         while channel < channels {
-            let mut values = [[s.zero(); ALPHA]; ALPHA];
+            let mut values = [[s.zero(); SOURCE]; SOURCE];
             if channel < whole {
-                for i in 0..ALPHA {
-                    for j in 0..ALPHA {
+                for i in 0..SOURCE {
+                    for j in 0..SOURCE {
                         values[i][j] = s.load(pixels[i][j].add(channel));
                     }
                 }
             } else {
-                for i in 0..ALPHA {
-                    for j in 0..ALPHA {
+                for i in 0..SOURCE {
+                    for j in 0..SOURCE {
                         values[i][j] =
                             s.load_partial(pixels[i][j].add(channel), channels - channel);
                     }
                 }
             }
             let values = L::input_square(s, values);
-            for i in 0..ALPHA {
-                for j in 0..ALPHA {
+            for i in 0..SOURCE {
+                for j in 0..SOURCE {
                     s.store(
                         values[i][j],
-                        to.add((i * ALPHA + j) * element_stride + channel),
+                        to.add((i * SOURCE + j) * element_stride + channel),
                     );
                 }
             }
@@ -200,6 +205,7 @@ mod tests {
             before: [1, 1],
             destination: [5, 7],
             width: 2,
+            step: 2,
         };
         assert_eq!(tiling.count(), 3 * 3 * 4);
         let all: Vec<Tile> = tiling.tiles(0..tiling.count()).collect();
