@@ -2,6 +2,7 @@
 
 use super::super::geometry::Conv2dGeometry;
 use super::lines::Lines;
+use super::squares::Scattered;
 use super::steps::Matrices;
 use crate::gemm::panels::{Panel, Panels, Strided, pack_panel};
 use crate::gemm::scratch::with_scratch;
@@ -149,6 +150,8 @@ impl<
         let offsets = self.layout.offsets(self.panel, &L::ELEMENTS);
         let last = offsets.as_flattened().iter().copied().fold(0, usize::max);
         assert!(last + self.rows * width <= self.packed.len());
+        let [a, b, c, d, e, f, g, h, i] = self.starts;
+        let starts = [[a, b, c], [d, e, f], [g, h, i]];
         for row in 0..self.rows {
             for vector in 0..self.panel.vectors {
                 let at = vector * S::LANES;
@@ -156,25 +159,21 @@ impl<
                 // SAFETY: rows and lanes that exist, whose reach was compared with the taps, and whole vectors of the panel's
                 // width, compared with `packed` for the last element.
                 unsafe {
-                    let mut taps = [[s.zero(); 3]; 3];
-                    for i in 0..3 {
-                        for j in 0..3 {
-                            let tap = self.starts[i * 3 + j] + row * self.row_stride + at;
-                            let tap = self.taps.as_ptr().add(tap);
-                            taps[i][j] = if lanes == S::LANES {
-                                s.load(tap)
-                            } else {
-                                s.load_partial(tap, lanes)
-                            };
-                        }
-                    }
-                    let elements = L::kernel_square(s, taps);
-                    let to = self.packed.as_mut_ptr().add(row * width + at);
-                    for i in 0..KERNEL {
-                        for j in 0..KERNEL {
-                            s.store(elements[i][j], to.add(offsets[i][j]));
-                        }
-                    }
+                    let taps = Scattered {
+                        first: self
+                            .taps
+                            .as_ptr()
+                            .add(row * self.row_stride + at)
+                            .cast_mut(),
+                        offsets: &starts,
+                        lanes,
+                    };
+                    let elements = Scattered {
+                        first: self.packed.as_mut_ptr().add(row * width + at),
+                        offsets: &offsets,
+                        lanes: S::LANES,
+                    };
+                    L::kernel_square(s, taps, elements);
                 }
             }
         }

@@ -5,31 +5,45 @@
 //! for Convolutional Neural Networks", 2015, section 4.1). The gradient of the kernel is the transposed algorithm:
 //! `dg = Gᵀ[(A·dY) ⊙ (Bᵀ·d)]`.
 
+use super::squares::{Load, Store};
 use crate::isa::Simd;
+use std::mem::MaybeUninit;
 
 /// Defines a two-dimensional transform: a line transform of all columns, then of all rows. Written out and inlined, since a closure
 /// would be compiled without the kernel's target features wherever it is not inlined.
 macro_rules! both_ways {
     ($square:ident, $line:ident, $from:tt, $to:tt) => {
         #[doc = concat!("[`Self::", stringify!($line), "`] of the columns, then of the rows.")]
+        ///
+        /// # Safety
+        /// Both squares must be as large as the transform.
         #[inline(always)]
-        fn $square<S: Simd>(s: S, square: [[S::F32; $from]; $from]) -> [[S::F32; $to]; $to] {
-            let mut half = [[s.zero(); $from]; $to];
-            for column in 0..$from {
-                let mut values = [s.zero(); $from];
-                for row in 0..$from {
-                    values[row] = square[row][column];
+        unsafe fn $square<S: Simd>(s: S, from: impl Load<S>, to: impl Store<S>) {
+            // Not filled with zeros: it is large.
+            let mut half = [[MaybeUninit::<S::F32>::uninit(); $from]; $to];
+            // SAFETY: rows and columns of the transform; every element of `half` is written before it is read.
+            unsafe {
+                for column in 0..$from {
+                    let mut values = [s.zero(); $from];
+                    for row in 0..$from {
+                        values[row] = from.load(s, row, column);
+                    }
+                    let values = Self::$line(s, values);
+                    for row in 0..$to {
+                        half[row][column].write(values[row]);
+                    }
                 }
-                let values = Self::$line(s, values);
                 for row in 0..$to {
-                    half[row][column] = values[row];
+                    let mut values = [s.zero(); $from];
+                    for column in 0..$from {
+                        values[column] = half[row][column].assume_init();
+                    }
+                    let values = Self::$line(s, values);
+                    for column in 0..$to {
+                        to.store(s, row, column, values[column]);
+                    }
                 }
             }
-            let mut full = [[s.zero(); $to]; $to];
-            for row in 0..$to {
-                full[row] = Self::$line(s, half[row]);
-            }
-            full
         }
     };
 }

@@ -7,6 +7,7 @@
 
 mod kernel;
 mod lines;
+mod squares;
 mod steps;
 mod sweep;
 mod tiles;

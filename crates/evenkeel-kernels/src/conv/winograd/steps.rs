@@ -3,6 +3,7 @@
 //! Transforms lie in memory element by element: element `e` of tile `t` begins at `e * element + t * tile`, its channels side by side.
 
 use super::lines::{Elements, Lines, Pair, Transposed};
+use super::squares::{Biased, Cut, Even, Scattered, Sums};
 use super::tiles::{Tiling, transform_input};
 use crate::gemm::columns::{Ahead, strip};
 use crate::gemm::panels::{Panel, Panels};
@@ -335,35 +336,29 @@ impl<
                 // lanes with the channels.
                 unsafe {
                     let products = self.products.as_ptr().add(index * layout.tile + at);
-                    let mut values = [[s.zero(); PRODUCT]; PRODUCT];
-                    for i in 0..PRODUCT {
-                        for j in 0..PRODUCT {
-                            values[i][j] = s.load(products.add((i * PRODUCT + j) * layout.element));
-                        }
-                    }
-                    let mut values = L::output_square(s, values);
-                    if let Some(bias) = self.bias {
-                        let bias = s.load_partial(bias.as_ptr().add(panel.start + at), lanes);
-                        for i in 0..OUT {
-                            for j in 0..OUT {
-                                values[i][j] = s.add(values[i][j], bias);
-                            }
-                        }
-                    }
-                    let to = self
-                        .target
-                        .pointer()
-                        .add(pixel * channels + panel.start + at);
-                    let whole = rows == OUT && columns == OUT && lanes == S::LANES;
-                    for i in 0..OUT {
-                        for j in 0..OUT {
-                            let to = to.wrapping_add((i * width + j) * channels);
-                            if whole {
-                                s.store(values[i][j], to);
-                            } else if i < rows && j < columns {
-                                s.store_partial(values[i][j], to, lanes);
-                            }
-                        }
+                    let from = Even::elements(products.cast_mut(), PRODUCT, layout.element);
+                    let to = Even {
+                        first: self
+                            .target
+                            .pointer()
+                            .add(pixel * channels + panel.start + at),
+                        row: width * channels,
+                        column: channels,
+                    };
+                    let bias = match self.bias {
+                        Some(bias) => s.load_partial(bias.as_ptr().add(panel.start + at), lanes),
+                        None => s.zero(),
+                    };
+                    if rows == OUT && columns == OUT && lanes == S::LANES {
+                        L::output_square(s, from, Biased { to, bias });
+                    } else {
+                        let to = Cut {
+                            all: to,
+                            rows,
+                            columns,
+                            lanes,
+                        };
+                        L::output_square(s, from, Biased { to, bias });
                     }
                 }
             }
@@ -426,28 +421,27 @@ impl<
                 // SAFETY: rows and columns end with the image, lanes with the channels; the asserts above compared the furthest
                 // store with the room there is.
                 unsafe {
-                    let from = self
-                        .gradient
-                        .as_ptr()
-                        .add(pixel * channels + panel.start + at);
-                    let whole = rows == OUT && columns == OUT && lanes == S::LANES;
-                    let mut values = [[s.zero(); OUT]; OUT];
-                    for i in 0..OUT {
-                        for j in 0..OUT {
-                            let from = from.wrapping_add((i * width + j) * channels);
-                            if whole {
-                                values[i][j] = s.load(from);
-                            } else if i < rows && j < columns {
-                                values[i][j] = s.load_partial(from, lanes);
-                            }
-                        }
-                    }
-                    let values = L::gradient_square(s, values);
+                    let from = Even {
+                        first: self
+                            .gradient
+                            .as_ptr()
+                            .add(pixel * channels + panel.start + at)
+                            .cast_mut(),
+                        row: width * channels,
+                        column: channels,
+                    };
                     let to = self.to.pointer().add(index * layout.tile + at);
-                    for i in 0..PRODUCT {
-                        for j in 0..PRODUCT {
-                            s.store(values[i][j], to.add((i * PRODUCT + j) * layout.element));
-                        }
+                    let to = Even::elements(to, PRODUCT, layout.element);
+                    if rows == OUT && columns == OUT && lanes == S::LANES {
+                        L::gradient_square(s, from, to);
+                    } else {
+                        let from = Cut {
+                            all: from,
+                            rows,
+                            columns,
+                            lanes,
+                        };
+                        L::gradient_square(s, from, to);
                     }
                 }
             }
@@ -586,30 +580,25 @@ impl<
                 let lanes = S::LANES.min(panel.columns - at);
                 // SAFETY: the asserts above compared the furthest sum and the gradient's length with the slices.
                 unsafe {
-                    let from = self.sums.as_ptr().add(index * panel.width + at);
-                    let mut values = [[s.zero(); KERNEL]; KERNEL];
-                    for i in 0..KERNEL {
-                        for j in 0..KERNEL {
-                            values[i][j] = s.load(from.add(offsets[i][j]));
-                        }
-                    }
-                    for segment in 1..self.segments {
-                        let from = from.add(segment * self.segment);
-                        for i in 0..KERNEL {
-                            for j in 0..KERNEL {
-                                let value = s.load(from.add(offsets[i][j]));
-                                values[i][j] = s.add(values[i][j], value);
-                            }
-                        }
-                    }
-                    let taps = L::kernel_gradient_square(s, values);
-                    for i in 0..3 {
-                        for j in 0..3 {
-                            let row = (i * 3 + j) * self.inputs + channel;
-                            let to = row * outputs + panel.start + at;
-                            s.store_partial(taps[i][j], self.target.pointer().add(to), lanes);
-                        }
-                    }
+                    let sums = Sums {
+                        squares: Scattered {
+                            first: self.sums.as_ptr().add(index * panel.width + at).cast_mut(),
+                            offsets: &offsets,
+                            lanes: S::LANES,
+                        },
+                        count: self.segments,
+                        distance: self.segment,
+                    };
+                    let tap = channel * outputs + panel.start + at;
+                    let all =
+                        Even::elements(self.target.pointer().add(tap), 3, self.inputs * outputs);
+                    let taps = Cut {
+                        all,
+                        rows: 3,
+                        columns: 3,
+                        lanes,
+                    };
+                    L::kernel_gradient_square(s, sums, taps);
                 }
             }
         }
