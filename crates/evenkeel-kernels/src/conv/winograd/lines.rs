@@ -457,3 +457,31 @@ impl Lines<5, 9, 9, 8> for Double {
         ]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check<const KERNEL: usize>(elements: Elements<KERNEL>, sources: usize, products: usize) {
+        let pairs = elements.pairs.as_flattened();
+        let mut seen = vec![false; KERNEL * KERNEL];
+        for &place in elements.places.as_flattened() {
+            assert!(!std::mem::replace(&mut seen[place], true));
+        }
+        assert!(pairs.is_sorted_by_key(|pair| pair.product));
+        for number in 0..products {
+            assert!(pairs.iter().any(|pair| pair.product == number));
+        }
+        for number in 0..sources {
+            assert!(pairs.iter().any(|pair| pair.source == number));
+        }
+    }
+
+    #[test]
+    fn every_element_of_a_kernel_has_a_place_beside_those_of_its_product() {
+        check(<Two as Lines<4, 4, 4, 2>>::ELEMENTS, 16, 16);
+        check(<Four as Lines<6, 6, 6, 4>>::ELEMENTS, 36, 36);
+        check(<Half as Lines<9, 9, 5, 4>>::ELEMENTS, 81, 25);
+        check(<Double as Lines<5, 9, 9, 8>>::ELEMENTS, 25, 81);
+    }
+}
