@@ -75,7 +75,9 @@ export abstract class Module<Input = Tensor, Output = Tensor> {
 
   /** Trainable parameters of the whole tree, in definition order. */
   parameters(): Parameter[] {
-    return this.namedParameters().map(([, parameter]) => parameter);
+    const found = new Set<Parameter>();
+    gatherParameters(this as AnyModule, found, new Set());
+    return [...found];
   }
 
   /** Trainable parameters of the whole tree with their dotted names, in definition order. */
@@ -283,6 +285,22 @@ function collect(root: AnyModule, kinds: readonly ('parameter' | 'buffer')[]): [
     }
   });
   return found;
+}
+
+/** The parameters that {@link collect} finds, in its order, without making their names: training steps ask for them. */
+function gatherParameters(module: AnyModule, found: Set<Parameter>, seen: Set<AnyModule>): void {
+  if (seen.has(module)) return;
+  seen.add(module);
+  const children: AnyModule[] = [];
+  for (const [, value] of module.parts()) sortPart(value, found, children);
+  for (const child of children) gatherParameters(child, found, seen);
+}
+
+function sortPart(value: unknown, found: Set<Parameter>, children: AnyModule[]): void {
+  if (typeof value !== 'object' || value === null) return;
+  if (value instanceof Parameter) found.add(value);
+  else if (value instanceof Module) children.push(value as AnyModule);
+  else if (Array.isArray(value)) for (const element of value) sortPart(element, found, children);
 }
 
 function drawTree(module: AnyModule): string {

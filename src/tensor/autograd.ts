@@ -1,8 +1,8 @@
 import { EvenkeelError } from '../errors';
 import { scope } from './scope';
-import { formatShape, sameShape } from './shape';
-import { stream } from './stream';
-import { allocate, keep, run, type Tensor } from './tensor';
+import { formatShape, type Shape, sameShape } from './shape';
+import { type Storage, stream } from './stream';
+import { allocate, keep, run, Tensor } from './tensor';
 
 /**
  * Computes the gradients of an operation's inputs.
@@ -26,6 +26,13 @@ export interface BackwardOptions {
 
 /** Where the gradient of one input goes: on to the node that made it, into a leaf, or nowhere. */
 type Edge = { readonly node: GraphNode } | { readonly leaf: Tensor } | undefined;
+
+/** A value that the backward pass needs: one reference to its storage, and what the storage's version was. */
+interface Saved {
+  readonly storage: Storage;
+  readonly shape: Shape;
+  readonly version: number;
+}
 
 let gradEnabled = true;
 
@@ -64,8 +71,7 @@ export class GraphNode {
   /** The layer that recorded it, while a profile is taken. */
   readonly label: string;
   readonly #backward: Backward;
-  #saved: readonly Tensor[] | undefined;
-  readonly #versions: readonly number[];
+  #saved: readonly Saved[] | undefined;
   /** Handles and later nodes that hold this one. */
   #references = 0;
 
@@ -78,9 +84,8 @@ export class GraphNode {
       return input.requiresGrad ? { leaf: input } : undefined;
     });
     this.#backward = backward;
-    // Aliases of its own, so that what the caller frees stays alive for the backward pass.
-    this.#saved = saved.map((tensor) => keep(tensor.alias()));
-    this.#versions = saved.map((tensor) => tensor.storage.version);
+    // References of its own, so that what the caller frees stays alive for the backward pass.
+    this.#saved = saved.map(({ storage, shape }) => ({ storage: storage.retain(), shape, version: storage.version }));
   }
 
   retain(): this {
@@ -100,11 +105,11 @@ export class GraphNode {
   }
 
   releaseSaved(): void {
-    for (const tensor of this.#saved ?? []) tensor.dispose();
+    for (const { storage } of this.#saved ?? []) storage.release();
     this.#saved = undefined;
   }
 
-  /** The gradients of the inputs. */
+  /** The gradients of the inputs; what was saved gets handles in the scope that is open. */
   gradients(gradient: Tensor): readonly (Tensor | undefined)[] {
     const saved = this.#saved;
     if (saved === undefined) {
@@ -113,18 +118,18 @@ export class GraphNode {
         `backward: the graph of ${this.name} was freed by an earlier backward(); pass { retainGraph: true } there to keep it`,
       );
     }
-    for (const [index, tensor] of saved.entries()) {
-      if (tensor.storage.version !== this.#versions[index]) {
+    for (const { storage, shape, version } of saved) {
+      if (storage.version !== version) {
         throw new EvenkeelError(
           'INVALID_ARGUMENT',
-          `backward: a tensor of shape ${formatShape(tensor.shape)} that ${this.name} saved was updated in place since; ` +
+          `backward: a tensor of shape ${formatShape(shape)} that ${this.name} saved was updated in place since; ` +
             'call backward() before the update',
         );
       }
     }
     const results = this.#backward(
       gradient,
-      saved,
+      saved.map(({ storage, shape }) => new Tensor(storage.retain(), shape)),
       this.edges.map((edge) => edge !== undefined),
     );
     for (const [index, result] of results.entries()) {
