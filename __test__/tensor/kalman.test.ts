@@ -133,6 +133,51 @@ describe('kalmanNorm', () => {
     }
   });
 
+  it('does in one pass what its parts do one after another, with all gradients', () => {
+    const run = (fused: boolean) => {
+      const values = [noise([4, 3, 3, 6], 1), noise([6], 2), noise([6], 3), noise([4, 3, 3, 6], 4)];
+      const states = [noise([2, 2, 4], 5).mul(0.3).add(0.9), noise([2, 2, 5], 6).mul(0.3).add(0.9)];
+      const layer = [noise([3, 3, 2, 6], 7).mul(0.3), noise([6], 8), noise([6], 9), tensor([0.4])];
+      const inputs = [...values, ...states, ...layer].map(leaf);
+      const [x, gamma, beta, residual, before, state, weight, bias, extra, logit] = inputs as Tensor[];
+      const common = { gamma, beta, groups: 2, epsilon: 0.1 };
+      const { output, posterior } = fused
+        ? kalmanNorm(x!, {
+            ...common,
+            residual,
+            activation: 'relu',
+            prior: before,
+            through: { weight: weight!, bias, noise: extra, channelGroups: 2, rectified: true },
+            priorWeight: logit,
+            priorWeightForm: 'logit',
+            handsOn: 'normalized',
+            shortcut: { state: state!, rectified: true },
+          })
+        : inParts();
+      function inParts() {
+        const options = { bias, noise: extra, channelGroups: 2 };
+        const prior = kalmanPredict(kalmanRectify(before!), weight!, options);
+        const normed = kalmanNorm(x!, { ...common, prior, priorWeight: sigmoid(logit!) });
+        const other = kalmanRectify(state!).pad([
+          [0, 0],
+          [0, 0],
+          [0, 1],
+        ]);
+        return {
+          output: normed.output.add(residual!).relu(),
+          posterior: kalmanNormalized(normed.posterior, { gamma, beta, epsilon: 0.1 }).add(other),
+        };
+      }
+      sum(output.mul(noise(output.shape, 10)))
+        .add(sum(posterior.mul(noise(posterior.shape, 11))))
+        .backward();
+      return [output, posterior, ...inputs.map(({ grad }) => grad!)].map((value) => value.dataSync());
+    };
+    const [expected, actual] = [run(false), run(true)];
+    expect(actual).toHaveLength(12);
+    for (const [index, values] of actual.entries()) expectClose(values, expected[index]!, 2e-6);
+  });
+
   it('moves the running statistics towards the mean of the groups, or towards the first', async () => {
     const x = noise([4, 3, 3, 2], 1);
     for (const firstGroupOnly of [false, true]) {
@@ -259,6 +304,15 @@ describe('kalmanNorm', () => {
       'SHAPE_MISMATCH',
       () => kalmanNorm(x(), { prior: zeros([2, 2, 2]), priorWeight: ones([1]) }),
     ],
+    ['a layer without a prior', 'INVALID_ARGUMENT', () => kalmanNorm(x(), { through: { weight: zeros([3, 2]) } })],
+    [
+      'a layer that leads elsewhere',
+      'SHAPE_MISMATCH',
+      () => kalmanNorm(x(), { prior: zeros([2, 1, 3]), through: { weight: zeros([3, 4]) }, priorWeight: 0.5 }),
+    ],
+    ['a weight above 1', 'INVALID_ARGUMENT', () => kalmanNorm(x(), { prior: zeros([2, 1, 2]), priorWeight: 2 })],
+    ['a residual of another shape', 'SHAPE_MISMATCH', () => kalmanNorm(x(), { residual: zeros([4, 3, 3, 1]) })],
+    ['a shortcut of more channels', 'SHAPE_MISMATCH', () => kalmanNorm(x(), { shortcut: { state: zeros([2, 1, 3]) } })],
     ['one value a channel', 'INVALID_ARGUMENT', () => kalmanNorm(noise([4, 2], 1), { groups: 4 })],
     ['half the running statistics', 'INVALID_ARGUMENT', () => kalmanNorm(x(), { runningMean: zeros([2]) })],
     ['a momentum above 1', 'INVALID_ARGUMENT', () => kalmanNorm(x(), { momentum: 2 })],

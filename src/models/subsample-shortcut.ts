@@ -1,5 +1,6 @@
 import { Module } from '../nn';
 import { formatOptions } from '../nn/check';
+import { carryState } from '../nn/statistics-chain';
 import type { Tensor } from '../tensor';
 import { pad } from '../tensor/operations/layout';
 import { avgPool2d } from '../tensor/operations/pooling';
@@ -37,13 +38,17 @@ export class SubsampleShortcut extends Module {
     // The mean of a single pixel is that pixel.
     const kept = this.stride === 1 ? input : avgPool2d(input, { kernelSize: 1, stride: this.stride });
     const added = this.outChannels - this.inChannels;
-    if (added === 0) return kept;
-    return pad(kept, [
-      [0, 0],
-      [0, 0],
-      [0, 0],
-      [0, added],
-    ]);
+    // Statistics of fewer channels than the output has are those of the first.
+    if (added === 0) return carryState(input, kept);
+    return carryState(
+      input,
+      pad(kept, [
+        [0, 0],
+        [0, 0],
+        [0, 0],
+        [0, added],
+      ]),
+    );
   }
 
   override describe(): string {

@@ -1,12 +1,33 @@
 import { keep, type Tensor } from '../tensor';
+import { type KalmanTransition, kalmanPredict, kalmanRectify } from '../tensor/operations/kalman';
 import { concatenate } from '../tensor/operations/layout';
 
 /** What is known about the statistics of a value. */
 export interface ChainState {
-  /** Means and variances `[2, groups, channels]`. */
+  /** Means and variances `[2, groups, channels]`. Where there is a `prediction`, every reading computes them. */
   readonly state: Tensor;
   /** Whether a ReLU lies between these statistics and the value. */
   readonly rectified: boolean;
+  /** What the state is computed from, for norms that do it in the same pass. */
+  readonly prediction?: Prediction;
+}
+
+/** Statistics in front of a layer, and the layer they go through. */
+export interface Prediction {
+  /** Means and variances `[2, groups, inChannels]`. */
+  readonly before: Tensor;
+  readonly through: KalmanTransition;
+}
+
+/** The statistics behind a layer, which nobody has computed yet. */
+export function predictedState(before: Tensor, through: KalmanTransition): ChainState {
+  return {
+    get state() {
+      return kalmanPredict(through.rectified === true ? kalmanRectify(before) : before, through.weight, through);
+    },
+    rectified: false,
+    prediction: { before, through },
+  };
 }
 
 /** The statistics that travel with values from one Kalman norm to the next. Kept beside the tensors: no other layer knows of them. */
@@ -15,7 +36,7 @@ const states = new WeakMap<Tensor, ChainState>();
 /** The statistics that were attached to a value. */
 export function stateOf(value: Tensor): ChainState | undefined {
   const found = states.get(value);
-  return found === undefined || found.state.isDisposed ? undefined : found;
+  return found === undefined || (found.prediction?.before ?? found.state).isDisposed ? undefined : found;
 }
 
 /** Attaches statistics that a layer keeps alive. */
@@ -38,10 +59,15 @@ export class StateHolder {
 
   /** Attaches `state` to `value` and frees what was attached before. */
   attach(value: Tensor, state: Tensor, rectified: boolean): Tensor {
+    return attachState(value, { state: this.hold(state), rectified });
+  }
+
+  /** Keeps `state` and frees what was kept before. */
+  hold(state: Tensor): Tensor {
     const before = this.#state;
     this.#state = keep(state);
     if (before !== state) before?.dispose();
-    return attachState(value, { state, rectified });
+    return state;
   }
 
   /** Frees what is attached to the newest output. */
@@ -57,16 +83,9 @@ export function concatenateStates(inputs: readonly Tensor[], output: Tensor, hol
   const present = found.filter((state) => state !== undefined);
   const first = present[0];
   if (first === undefined || present.length < inputs.length) return output;
+  const known = present.map(({ state }) => state);
   const alike = present.every(
-    ({ state, rectified }) => rectified === first.rectified && state.shape[1] === first.state.shape[1],
+    ({ rectified }, index) => rectified === first.rectified && known[index]?.shape[1] === known[0]?.shape[1],
   );
-  if (!alike) return output;
-  return holder.attach(
-    output,
-    concatenate(
-      present.map(({ state }) => state),
-      2,
-    ),
-    first.rectified,
-  );
+  return alike ? holder.attach(output, concatenate(known, 2), first.rectified) : output;
 }

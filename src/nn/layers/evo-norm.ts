@@ -1,12 +1,11 @@
 import { EvenkeelError } from '../../errors';
 import { ones, type Tensor } from '../../tensor';
-import { evoNormS0 } from '../../tensor/operations/evo-norm';
+import { evoNormB0, evoNormS0 } from '../../tensor/operations/evo-norm';
 import { checkInteger, checkRange, formatOptions } from '../check';
 import { ones as filledWithOnes } from '../init';
 import { Parameter } from '../parameter';
 import { NormalizationLayer, type NormalizationLayerOptions } from './affine';
 import { defaultGroups } from './group-norm';
-import { moveRunning } from './running';
 
 /** Options that both EvoNorms share. */
 export interface EvoNormOptions extends Pick<NormalizationLayerOptions, 'channels' | 'epsilon'> {
@@ -61,14 +60,6 @@ abstract class EvoNorm extends NormalizationLayer {
   }
 }
 
-/** The mean of squared differences from the mean over `axes`, which stay with size 1. */
-function variance(input: Tensor, axes: readonly number[]): Tensor {
-  return input
-    .sub(input.mean({ axes, keepDims: true }))
-    .square()
-    .mean({ axes, keepDims: true });
-}
-
 /**
  * EvoNorm-S0 (Liu et al., "Evolving Normalization-Activation Layers", 2020), norm and activation in one:
  * `gamma · x · sigmoid(v x) / √(variance + epsilon) + beta`, with the biased variance of each sample and group of channels over all
@@ -119,18 +110,7 @@ export class EvoNormB0 extends EvoNorm {
   }
 
   protected override respond(input: Tensor, slope: Parameter, gamma: Parameter, beta: Parameter): Tensor {
-    // All layouts become [batch, positions, channels].
-    const flat = input.reshape([input.shape[0] ?? 0, -1, this.channels]);
-    const whole = this.training ? this.#measured(flat) : this.runningVariance;
-    const instance = variance(flat, [1]).add(this.epsilon).sqrt();
-    const normalized = flat.div(whole.add(this.epsilon).sqrt().maximum(flat.mul(slope).add(instance)));
-    return normalized.mul(gamma).add(beta).reshape(input.shape);
-  }
-
-  #measured(input: Tensor): Tensor {
-    const measured = variance(input, [0, 1]).reshape([this.channels]);
-    // Without nonlinearity nothing needs the running variance, and nothing moves it.
-    moveRunning(this.momentum, [[this.runningVariance, measured]]);
-    return measured;
+    const { epsilon, momentum, runningVariance, training } = this;
+    return evoNormB0(input, { slope, gamma, beta, epsilon, momentum, runningVariance, training });
   }
 }

@@ -1,13 +1,12 @@
 import { EvenkeelError } from '../../errors';
-import { concatenate, full, ones, randn, type Tensor, zeros } from '../../tensor';
-import { sigmoid } from '../../tensor/operations/activation';
-import { kalmanNorm, kalmanNormalized, kalmanPredict, kalmanRectify } from '../../tensor/operations/kalman';
+import { concatenate, ones, randn, Tensor, zeros } from '../../tensor';
+import { type KalmanNormOptions, type KalmanTransition, kalmanNorm } from '../../tensor/operations/kalman';
 import { batchNorm } from '../../tensor/operations/normalization';
 import { checkInteger, checkRange, formatOptions } from '../check';
 import { constant } from '../init';
 import { Parameter } from '../parameter';
-import { type ChainState, StateHolder, stateOf } from '../statistics-chain';
-import { NormalizationLayer, type NormalizationLayerOptions } from './affine';
+import { attachState, type ChainState, predictedState, StateHolder, stateOf } from '../statistics-chain';
+import { NormalizationLayer, type NormalizationLayerOptions, type ResidualPair } from './affine';
 import { Conv2d, type Conv2dOptions } from './conv2d';
 import { Linear, type LinearOptions } from './linear';
 
@@ -20,6 +19,12 @@ import { Linear, type LinearOptions } from './linear';
  * - `'tied-norm'`: as before, from the statistics behind normalization, scale and shift.
  */
 export type KalmanMode = 'learned' | 'tied-norm' | 'tied-raw';
+
+/** A prior, or the statistics in front of the layer that it is predicted through. */
+interface Source {
+  readonly before: Tensor;
+  readonly through: KalmanTransition | undefined;
+}
 
 /** Options of {@link BatchKalmanNorm}. */
 export interface BatchKalmanNormOptions extends NormalizationLayerOptions {
@@ -54,8 +59,11 @@ export interface BatchKalmanNormOptions extends NormalizationLayerOptions {
  * Input `[batch, ..., channels]`; the batch must be a multiple of `groupSize`, or smaller. The prediction comes with the input, from
  * {@link KalmanConv2d} or {@link KalmanLinear}; without one (the first layer, behind max pooling) the layer is batch normalization of
  * every group. Evaluation uses the running statistics, as batch normalization does.
+ *
+ * Instead of one tensor it takes a pair `[x, shortcut]` and returns `activation(norm(x) + shortcut)` in the same pass: the end of
+ * a residual block. Its statistics are then those of the sum, branch and shortcut taken as independent.
  */
-export class BatchKalmanNorm extends NormalizationLayer {
+export class BatchKalmanNorm extends NormalizationLayer<Tensor | ResidualPair> {
   /** Running mean `[channels]`, first 0. */
   readonly runningMean: Tensor;
   /** Running variance `[channels]`, first 1; of the statistics that normalized, so it is biased. */
@@ -107,27 +115,66 @@ export class BatchKalmanNorm extends NormalizationLayer {
     this.#holder.dispose();
   }
 
-  override forward(input: Tensor): Tensor {
-    const { gamma, beta, runningMean, runningVariance, epsilon, momentum, activation } = this;
-    const options = { gamma, beta, runningMean, runningVariance, epsilon, momentum, activation };
-    if (!this.training) return batchNorm(input, { ...options, training: false });
-    const groups = this.#groups(input.shape[0] ?? 0);
-    const predicted = stateOf(input)?.state;
-    const prior = this.stopChainGradient ? predicted?.detach() : predicted;
-    const usable = prior !== undefined && prior.shape[1] === groups && prior.shape[2] === this.channels;
-    const { output, posterior } = kalmanNorm(input, {
-      ...options,
+  override forward(input: Tensor | ResidualPair): Tensor {
+    const [x, residual] = input instanceof Tensor ? [input, undefined] : input;
+    const { gamma, beta, runningMean, runningVariance, epsilon, momentum, activation, priorWeightLogit } = this;
+    if (!this.training) {
+      const options = { gamma, beta, runningMean, runningVariance, epsilon, activation, residual, training: false };
+      return batchNorm(x, options);
+    }
+    const groups = this.#groups(x.shape[0] ?? 0);
+    const source = this.#source(x, groups);
+    const shortcut = residual === undefined ? undefined : this.#shortcutState(residual, groups);
+    const { output, posterior } = kalmanNorm(x, {
+      gamma,
+      beta,
+      residual,
+      activation,
+      epsilon,
       groups,
-      ...(usable ? { prior, priorWeight: this.#weight() } : {}),
+      prior: source?.before,
+      through: source?.through,
+      priorWeight: source === undefined ? undefined : (priorWeightLogit ?? this.priorWeight),
+      priorWeightForm: priorWeightLogit === undefined ? 'value' : 'logit',
       guarded: this.guarded,
+      handsOn: this.mode === 'tied-norm' ? 'normalized' : 'posterior',
+      shortcut,
+      runningMean,
+      runningVariance,
+      momentum,
       firstGroupOnly: this.firstGroupOnly,
     });
-    const state = this.mode === 'tied-norm' ? kalmanNormalized(posterior, { gamma, beta, epsilon }) : posterior;
-    return this.#holder.attach(output, state, activation === 'relu');
+    if (residual !== undefined && shortcut === undefined) return output;
+    return this.#holder.attach(output, posterior, activation === 'relu');
   }
 
-  #weight(): Tensor {
-    return this.priorWeightLogit === undefined ? full([1], this.priorWeight) : sigmoid(this.priorWeightLogit);
+  /** The statistics that came with the input, where they fit, and the layer that they still have to go through. */
+  #source(input: Tensor, groups: number): Source | undefined {
+    const found = stateOf(input);
+    if (found === undefined) return undefined;
+    const before = found.prediction?.before ?? found.state;
+    const through = found.prediction?.through;
+    if (before.shape[1] !== groups || channelsOf(found) !== this.channels) return undefined;
+    if (!this.stopChainGradient) return { before, through };
+    const detached = (value: Tensor | undefined) => value?.detach();
+    return {
+      before: before.detach(),
+      through: through && {
+        ...through,
+        weight: through.weight.detach(),
+        bias: detached(through.bias),
+        noise: detached(through.noise),
+      },
+    };
+  }
+
+  /** The statistics of the shortcut, where they fit; the released code leaves a ReLU out here, and a learned transition makes up for it. */
+  #shortcutState(shortcut: Tensor, groups: number): KalmanNormOptions['shortcut'] {
+    const found = stateOf(shortcut);
+    if (found === undefined) return undefined;
+    const { state, rectified } = found;
+    if (state.shape[1] !== groups || (state.shape[2] ?? 0) > this.channels) return undefined;
+    return { state, rectified: rectified && this.mode === 'tied-norm' };
   }
 
   #groups(batch: number): number {
@@ -211,16 +258,26 @@ function learnedTransition(mode: KalmanMode, inputs: number, outputs: number): L
   };
 }
 
+/** The channels of statistics, without computing them. */
+function channelsOf(known: ChainState): number | undefined {
+  const weight = known.prediction?.through.weight;
+  return weight === undefined ? known.state.shape[2] : weight.shape.at(-1);
+}
+
+/** The statistics behind a layer, to be computed by the norm that reads them; `holder` keeps what they are computed from. */
 function predict(
-  { state, rectified }: ChainState,
+  before: ChainState,
   learned: LearnedTransition | undefined,
   layer: { readonly weight: Tensor; readonly bias: Tensor | undefined; readonly groups?: number },
-): Tensor {
-  if (learned !== undefined) return kalmanPredict(state, learned.transition, { noise: learned.noise });
-  return kalmanPredict(rectified ? kalmanRectify(state) : state, layer.weight, {
-    bias: layer.bias,
-    channelGroups: layer.groups,
-  });
+  holder: StateHolder,
+): ChainState {
+  const { rectified } = before;
+  const through: KalmanTransition =
+    learned === undefined
+      ? { weight: layer.weight, bias: layer.bias, channelGroups: layer.groups, rectified }
+      : { weight: learned.transition, noise: learned.noise };
+  // What was computed just now has nobody else to keep it alive.
+  return predictedState(before.prediction === undefined ? before.state : holder.hold(before.state), through);
 }
 
 /** Convolution that also predicts the statistics of its output, for {@link BatchKalmanNorm}, from those that come with its input. */
@@ -252,10 +309,10 @@ export class KalmanConv2d extends Conv2d {
   override forward(input: Tensor): Tensor {
     const output = super.forward(input);
     const before = this.training ? stateOf(input) : undefined;
-    if (before === undefined || before.state.shape[2] !== this.inChannels) return output;
+    if (before === undefined || channelsOf(before) !== this.inChannels) return output;
     const sampled = this.prediction === 'monte-carlo' && output.size > (output.shape[0] ?? 0) * this.outChannels;
-    const state = sampled ? this.#sample(before, input.shape) : predict(before, this.#learned, this);
-    return this.#holder.attach(output, state, false);
+    if (sampled) return this.#holder.attach(output, this.#sample(before, input.shape), false);
+    return attachState(output, predict(before, this.#learned, this, this.#holder));
   }
 
   /** The statistics of the layer's output for one random map a group with the statistics in front. */
@@ -298,7 +355,7 @@ export class KalmanLinear extends Linear {
   override forward(input: Tensor): Tensor {
     const output = super.forward(input);
     const before = this.training ? stateOf(input) : undefined;
-    if (before === undefined || before.state.shape[2] !== this.inFeatures) return output;
-    return this.#holder.attach(output, predict(before, this.#learned, this), false);
+    if (before === undefined || channelsOf(before) !== this.inFeatures) return output;
+    return attachState(output, predict(before, this.#learned, this, this.#holder));
   }
 }

@@ -65,6 +65,7 @@ class StandardizedInput extends Module {
 class ChainedActivation extends Module {
   readonly activation: Module;
   readonly #rectifies: boolean;
+  readonly #holder = new StateHolder();
 
   constructor(name: ActivationName, channels: number) {
     super();
@@ -72,12 +73,16 @@ class ChainedActivation extends Module {
     this.#rectifies = name === 'relu';
   }
 
+  protected override release(): void {
+    this.#holder.dispose();
+  }
+
   override forward(input: Tensor): Tensor {
     const output = this.activation.call(input);
-    const state = this.training ? stateOf(input) : undefined;
-    return state === undefined
-      ? output
-      : attachState(output, { state: state.state, rectified: state.rectified || this.#rectifies });
+    const before = this.training ? stateOf(input) : undefined;
+    if (before === undefined) return output;
+    const state = before.prediction === undefined ? before.state : this.#holder.hold(before.state);
+    return attachState(output, { state, rectified: before.rectified || this.#rectifies });
   }
 }
 
@@ -181,9 +186,14 @@ export function kalman(options: KalmanNormalizationOptions = {}): Normalization 
       checkActivation(site);
       // Behind the first layer nothing is known, so there is no weight to learn either.
       const first = site.context.weightLayers <= 1 && !inputPrior ? { priorWeight: 0, learnPriorWeight: false } : {};
+      const { channels, activation } = site;
+      if (site.sum && activation !== 'prelu') {
+        const end = new BatchKalmanNorm({ ...layer, ...first, mode, channels, activation });
+        return { layer: end, appliesActivation: true, addsShortcut: true, replacesResidual: true };
+      }
       return fuseActivation(
         site,
-        (activation) => new BatchKalmanNorm({ ...layer, ...first, mode, channels: site.channels, activation }),
+        (fused) => new BatchKalmanNorm({ ...layer, ...first, mode, channels, activation: fused }),
       );
     },
     activation: ({ activation, channels }) => new ChainedActivation(activation, channels),

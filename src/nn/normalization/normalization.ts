@@ -69,7 +69,13 @@ export type PreActivation =
   /** A layer that only normalizes, or that also applies the site's activation (its own one, for methods that have one). */
   | { readonly layer: Module; readonly appliesActivation?: boolean; readonly addsShortcut?: false }
   /** For sites with a sum: a layer that takes `[x, shortcut]` and returns `activation(norm(x) + shortcut)`. */
-  | { readonly layer: Module<ResidualPair>; readonly appliesActivation: true; readonly addsShortcut: true };
+  | {
+      readonly layer: Module<ResidualPair>;
+      readonly appliesActivation: true;
+      readonly addsShortcut: true;
+      /** For methods with a hook `residual`: that the layer does what their sum would. */
+      readonly replacesResidual?: boolean;
+    };
 
 /** Where the global average pooling in front of a classifier stands. */
 export interface PoolingSite {

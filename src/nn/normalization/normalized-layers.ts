@@ -117,7 +117,8 @@ export class NormalizedLayers {
   sumUnit(options: UnitOptions, sum: ResidualSum): Module<ResidualPair> {
     const { layer, ...parts } = this.#parts(this.#site(options, true));
     if (layer?.addsShortcut === true) {
-      if (this.normalization.residual === undefined && parts.after === undefined) return layer.layer;
+      const alone = this.normalization.residual === undefined || layer.replacesResidual === true;
+      if (alone && parts.after === undefined) return layer.layer;
       throw new EvenkeelError(
         'INVALID_ARGUMENT',
         `normalization ${this.normalization.name}: preActivation adds the shortcut itself, so it cannot be combined with the hooks residual and postActivation at this site`,

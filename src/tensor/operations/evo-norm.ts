@@ -41,3 +41,52 @@ export function evoNormS0(input: Tensor, options: EvoNormS0Options): Tensor {
   saved.dispose();
   return output;
 }
+
+/** Options of {@link evoNormB0}. */
+export interface EvoNormB0Options extends Omit<NormalizationOptions, 'activation'> {
+  /** Slope of each channel, `[channels]`. */
+  readonly slope: Tensor;
+  /** Whether the variance is the batch's (and moves the running one) or the running one. */
+  readonly training: boolean;
+  /** `[channels]`, updated in place in training, towards the biased variance; needed outside it. */
+  readonly runningVariance?: Tensor | undefined;
+  /** The share of the batch in the running variance, 0 to 1. @defaultValue 0.1 */
+  readonly momentum?: number | undefined;
+}
+
+/**
+ * EvoNorm-B0 (Liu et al. 2020): `x / max(√(batch variance + epsilon), slope · x + √(instance variance + epsilon)) · gamma + beta`, biased
+ * variances of each channel over batch and positions, and over the positions of each sample. It stands for a normalization and an
+ * activation. At a tie of the maximum the gradient goes to the batch's part. Outside training the running variance takes the place of
+ * the batch's; it does not move with a batch that has a variance that is not finite.
+ *
+ * @throws EvenkeelError SHAPE_MISMATCH, DTYPE_MISMATCH, INVALID_ARGUMENT
+ */
+export function evoNormB0(input: Tensor, options: EvoNormB0Options): Tensor {
+  const { batch, positions, channels } = geometryOf('evoNormB0', input, options);
+  const { slope, gamma, beta, training, runningVariance, epsilon = 1e-5, momentum = 0.1 } = options;
+  checkChannels('evoNormB0', 'slope', slope, channels, input.shape);
+  checkChannels('evoNormB0', 'runningVariance', runningVariance, channels, input.shape);
+  if (!training && runningVariance === undefined) {
+    throw new EvenkeelError('INVALID_ARGUMENT', 'evoNormB0: outside training it needs runningVariance');
+  }
+  if (!(momentum >= 0 && momentum <= 1)) {
+    throw new EvenkeelError('INVALID_ARGUMENT', `evoNormB0: momentum must be in 0 to 1, got ${momentum}`);
+  }
+  const inputs = [input, slope, gamma, beta];
+  const given = training ? undefined : runningVariance;
+  const running = training ? runningVariance : undefined;
+  const words = [batch, positions, channels, epsilon];
+  const output = allocate('evoNormB0', input.shape);
+  const saved = allocate('evoNormB0', [3, batch + 1, channels]);
+  run('evo_norm_b0', [output, saved], ...inputs, given, ...words, running, momentum);
+  if (running !== undefined) running.storage.version++;
+  // A given variance is no input of the gradient, but the command reads it.
+  recordNormalization('evoNormB0', inputs, output, {
+    operation: 'evo_norm_b0_backward',
+    statistics: [given, saved],
+    words,
+  });
+  saved.dispose();
+  return output;
+}

@@ -6,16 +6,42 @@ import { activationWords } from './fused-activation';
 import { checkFloat } from './matmul';
 import { checkChannels, geometryOf, type NormalizationOptions } from './normalization';
 
+/** A weight layer that a state goes through; see {@link kalmanPredict}. */
+export interface KalmanTransition extends KalmanPredictOptions {
+  /** `[…, inChannels / channelGroups, outChannels]`. */
+  readonly weight: Tensor;
+  /** Whether a ReLU lies between the state and the layer. @defaultValue false */
+  readonly rectified?: boolean | undefined;
+}
+
+/** The state of the other branch of a residual block. */
+export interface KalmanShortcut {
+  /** Means and variances `[2, groups, channels]`, of as many channels as the norm, or of its first. */
+  readonly state: Tensor;
+  /** Whether a ReLU lies behind the state. @defaultValue false */
+  readonly rectified?: boolean | undefined;
+}
+
 /** Options of {@link kalmanNorm}. */
 export interface KalmanNormOptions extends NormalizationOptions {
   /** Groups of neighbouring samples with statistics of their own; must divide the batch. @defaultValue 1 */
   readonly groups?: number | undefined;
   /** The predicted statistics: means and variances `[2, groups, channels]`. Given together with `priorWeight`. */
   readonly prior?: Tensor | undefined;
-  /** The weight of the prior, 0 to 1: `[1]`. */
-  readonly priorWeight?: Tensor | undefined;
+  /** The layer that `prior` still has to go through, as `kalmanPredict` does it; then it has that layer's channels. */
+  readonly through?: KalmanTransition | undefined;
+  /** The weight of the prior, 0 to 1: `[1]`, or a number. */
+  readonly priorWeight?: Tensor | number | undefined;
+  /** What `priorWeight` is: the weight, or what the weight is the sigmoid of. @defaultValue value */
+  readonly priorWeightForm?: 'value' | 'logit' | undefined;
   /** Whether a group drops a prior whose variances are on average a hundred times the observed ones. @defaultValue false */
   readonly guarded?: boolean | undefined;
+  /** Added before the activation, of the shape of the input: the shortcut of a residual block. */
+  readonly residual?: Tensor | undefined;
+  /** Whether `posterior` is what normalized, or what `kalmanNormalized` makes of that. @defaultValue posterior */
+  readonly handsOn?: 'posterior' | 'normalized' | undefined;
+  /** Added to `posterior`. */
+  readonly shortcut?: KalmanShortcut | undefined;
   /** `[channels]`, updated in place. Given together with `runningVariance`. */
   readonly runningMean?: Tensor | undefined;
   /** `[channels]`; it moves towards the variance that normalized, which is biased. */
@@ -30,7 +56,7 @@ export interface KalmanNormOptions extends NormalizationOptions {
 export interface KalmanNormResult {
   /** The normalized input. */
   readonly output: Tensor;
-  /** The statistics it was normalized with: means and variances `[2, groups, channels]`. Differentiable. */
+  /** The statistics it was normalized with, or what `handsOn` and `shortcut` make of them: `[2, groups, channels]`. Differentiable. */
   readonly posterior: Tensor;
 }
 
@@ -47,19 +73,21 @@ function checkState(operation: string, state: Tensor): readonly [groups: number,
 }
 
 /**
- * Batch Kalman normalization in training (Wang et al. 2018): `activation((x - m) / √(v + epsilon) · gamma + beta)` over groups of
- * samples, where the observed mean x̄ and variance S of a group and channel are corrected by a prior m⁻, v⁻ of weight q:
+ * Batch Kalman normalization in training (Wang et al. 2018): `activation((x - m) / √(v + epsilon) · gamma + beta + residual)` over groups
+ * of samples, where the observed mean x̄ and variance S of a group and channel are corrected by a prior m⁻, v⁻ of weight q:
  * `m = q m⁻ + (1 - q) x̄` and `v = q v⁻ + (1 - q) S + q (1 - q) (x̄ - m⁻)²`. Without a prior, or with q = 0, it is batch normalization
  * of every group. Outside training use `batchNorm` with the running statistics.
  *
- * The gradient of the posterior reaches the input only through `output`: use both, or the output alone.
+ * The prediction through the layer in front, the norm and what is handed on are one command forward and one backward.
+ *
+ * The gradient of the posterior reaches the inputs only through `output`: use both, or the output alone.
  *
  * @throws EvenkeelError SHAPE_MISMATCH, DTYPE_MISMATCH, INVALID_ARGUMENT (also for a group with a single value of each channel and no
  * prior, which has no variance)
  */
 export function kalmanNorm(input: Tensor, options: KalmanNormOptions = {}): KalmanNormResult {
   const { batch, positions, channels } = geometryOf('kalmanNorm', input, options);
-  const { gamma, beta, prior, priorWeight, runningMean, runningVariance } = options;
+  const { gamma, beta, residual, prior, through, priorWeight, shortcut, runningMean, runningVariance } = options;
   const { groups = 1, epsilon = 1e-5, momentum = 0.1, guarded = false, firstGroupOnly = false } = options;
   checkChannels('kalmanNorm', 'runningMean', runningMean, channels, input.shape);
   checkChannels('kalmanNorm', 'runningVariance', runningVariance, channels, input.shape);
@@ -81,36 +109,95 @@ export function kalmanNorm(input: Tensor, options: KalmanNormOptions = {}): Kalm
     );
   }
   const stateShape = [2, groups, channels];
-  if (prior !== undefined && priorWeight !== undefined) {
-    checkFloat('kalmanNorm', { prior, priorWeight });
-    if (!sameShape(prior.shape, stateShape) || priorWeight.size !== 1) {
-      throw new EvenkeelError(
-        'SHAPE_MISMATCH',
-        `kalmanNorm: expected a prior of shape ${formatShape(stateShape)} and a priorWeight of one element, got ` +
-          `${formatShape(prior.shape)} and ${formatShape(priorWeight.shape)}`,
-      );
-    }
-  }
+  checkPrior(options, stateShape);
+  checkShortcut(options, input.shape, stateShape);
   const activation = activationWords('kalmanNorm', options.activation ?? 'none');
-  const inputs = [input, gamma, beta, prior, priorWeight];
+  const learned = typeof priorWeight === 'number' ? undefined : priorWeight;
+  const { weight, bias, noise } = through ?? {};
+  const inputs = [input, gamma, beta, residual, prior, weight, bias, noise, learned, shortcut?.state];
   const output = allocate('kalmanNorm', input.shape);
   const posterior = allocate('kalmanNorm', stateShape);
-  const saved = allocate('kalmanNorm', [6, groups, channels]);
-  const geometry = [batch, positions, channels, groups];
-  const words = [...geometry, epsilon, momentum, guarded, firstGroupOnly, ...activation];
-  run('kalman_norm', [output, posterior, saved], ...inputs, runningMean, runningVariance, ...words);
-  for (const running of [runningMean, runningVariance]) if (running !== undefined) running.storage.version++;
-  recordBoth(inputs, output, posterior, saved, [...geometry, guarded, ...activation]);
+  const saved = allocate('kalmanNorm', [8, groups, channels]);
+  const words = [
+    batch,
+    positions,
+    channels,
+    groups,
+    epsilon,
+    prior?.shape[2] ?? 0,
+    through?.channelGroups ?? 1,
+    through?.rectified ?? false,
+    options.priorWeightForm === 'logit',
+    typeof priorWeight === 'number' ? priorWeight : 0,
+    guarded,
+    options.handsOn === 'normalized',
+    shortcut?.rectified ?? false,
+    ...activation,
+  ];
+  const running = [runningMean, runningVariance];
+  run('kalman_norm', [output, posterior, saved], ...inputs, ...running, ...words, momentum, firstGroupOnly);
+  for (const statistics of running) if (statistics !== undefined) statistics.storage.version++;
+  recordBoth(inputs, output, posterior, saved, words);
   saved.dispose();
   return { output, posterior };
 }
 
-function checkPairs({ prior, priorWeight, runningMean, runningVariance }: KalmanNormOptions): void {
+function checkPairs({ prior, through, priorWeight, runningMean, runningVariance }: KalmanNormOptions): void {
   if ((prior === undefined) !== (priorWeight === undefined)) {
     throw new EvenkeelError('INVALID_ARGUMENT', 'kalmanNorm: give both prior and priorWeight, or neither');
   }
+  if (prior === undefined && through !== undefined) {
+    throw new EvenkeelError('INVALID_ARGUMENT', 'kalmanNorm: through needs a prior that goes through it');
+  }
   if ((runningMean === undefined) !== (runningVariance === undefined)) {
     throw new EvenkeelError('INVALID_ARGUMENT', 'kalmanNorm: give both runningMean and runningVariance, or neither');
+  }
+}
+
+function checkPrior({ prior, through, priorWeight }: KalmanNormOptions, stateShape: readonly number[]): void {
+  if (prior === undefined || priorWeight === undefined) return;
+  const [two = 0, groups = 0, channels = 0] = stateShape;
+  if (typeof priorWeight === 'number') {
+    if (!(priorWeight >= 0 && priorWeight <= 1)) {
+      throw new EvenkeelError('INVALID_ARGUMENT', `kalmanNorm: priorWeight must be in 0 to 1, got ${priorWeight}`);
+    }
+  } else {
+    checkFloat('kalmanNorm', { priorWeight });
+  }
+  checkFloat('kalmanNorm', { prior });
+  if (through !== undefined) checkTransition('kalmanNorm', prior, through.weight, through);
+  const leads = through === undefined ? prior.shape[2] : through.weight.shape.at(-1);
+  const fits = prior.rank === 3 && prior.shape[0] === two && prior.shape[1] === groups && leads === channels;
+  if (!fits || (typeof priorWeight !== 'number' && priorWeight.size !== 1)) {
+    throw new EvenkeelError(
+      'SHAPE_MISMATCH',
+      `kalmanNorm: expected a prior of shape ${formatShape(stateShape)} and a priorWeight of one element, got ` +
+        `${formatShape(prior.shape)}${through === undefined ? '' : ` through ${formatShape(through.weight.shape)}`} and ` +
+        `${typeof priorWeight === 'number' ? 'a number' : formatShape(priorWeight.shape)}`,
+    );
+  }
+}
+
+function checkShortcut(
+  { residual, shortcut }: KalmanNormOptions,
+  inputShape: readonly number[],
+  [two = 0, groups = 0, channels = 0]: readonly number[],
+): void {
+  if (residual !== undefined) checkFloat('kalmanNorm', { residual });
+  if (residual !== undefined && !sameShape(residual.shape, inputShape)) {
+    throw new EvenkeelError(
+      'SHAPE_MISMATCH',
+      `kalmanNorm: residual must have the shape of the input, ${formatShape(inputShape)}, got ${formatShape(residual.shape)}`,
+    );
+  }
+  if (shortcut === undefined) return;
+  checkFloat('kalmanNorm', { shortcut: shortcut.state });
+  const { rank, shape } = shortcut.state;
+  if (rank !== 3 || shape[0] !== two || shape[1] !== groups || !(shape[2]! <= channels)) {
+    throw new EvenkeelError(
+      'SHAPE_MISMATCH',
+      `kalmanNorm: expected the state of the shortcut to be [2, ${groups}, at most ${channels}], got ${formatShape(shape)}`,
+    );
   }
 }
 
@@ -126,14 +213,14 @@ function recordBoth(
   words: readonly (number | boolean)[],
 ): void {
   const present = inputs.filter((input) => input !== undefined);
-  const shapes = present.map(({ shape }) => shape);
-  let next = 0;
-  const places = inputs.map((input) => (input === undefined ? undefined : next++));
+  const isPresent = inputs.map((input) => input !== undefined);
   let noted: Tensor | undefined;
   record('kalmanNorm', present, output, [...present, saved], (gradient, kept, needs) => {
-    const gradients = shapes.map((shape, index) =>
+    const gradients = present.map(({ shape }, index) =>
       needs[index] === true ? allocate('kalmanNorm backward', shape) : undefined,
     );
+    let next = 0;
+    const places = isPresent.map((there) => (there ? next++ : undefined));
     run(
       'kalman_norm_backward',
       gradients.filter((tensor) => tensor !== undefined),
@@ -175,9 +262,23 @@ export interface KalmanPredictOptions {
  * @throws EvenkeelError SHAPE_MISMATCH, DTYPE_MISMATCH
  */
 export function kalmanPredict(state: Tensor, weight: Tensor, options: KalmanPredictOptions = {}): Tensor {
-  const [groups, inChannels] = checkState('kalmanPredict', state);
+  const [groups, inChannels, outChannels] = checkTransition('kalmanPredict', state, weight, options);
   const { bias, noise, channelGroups = 1 } = options;
-  checkFloat('kalmanPredict', { weight, bias, noise });
+  const words = [groups, inChannels, outChannels, channelGroups];
+  const output = allocate('kalmanPredict', [2, groups, outChannels]);
+  run('kalman_predict', [output], state, weight, bias, noise, ...words);
+  return recordState('kalmanPredict', 'kalman_predict_backward', [state, weight, bias, noise], output, words);
+}
+
+/** Checks a state and the layer it goes through. */
+function checkTransition(
+  operation: string,
+  state: Tensor,
+  weight: Tensor,
+  { bias, noise, channelGroups = 1 }: KalmanPredictOptions,
+): readonly [groups: number, inChannels: number, outChannels: number] {
+  const [groups, inChannels] = checkState(operation, state);
+  checkFloat(operation, { weight, bias, noise });
   const outChannels = weight.shape[weight.rank - 1] ?? 0;
   const rows = weight.shape[weight.rank - 2] ?? 0;
   const fits = rows * channelGroups === inChannels && outChannels % channelGroups === 0 && weight.size > 0;
@@ -185,16 +286,13 @@ export function kalmanPredict(state: Tensor, weight: Tensor, options: KalmanPred
     if (!fits || (vector !== undefined && !sameShape(vector.shape, [outChannels]))) {
       throw new EvenkeelError(
         'SHAPE_MISMATCH',
-        `kalmanPredict: a state of ${inChannels} channels needs a weight […, ${inChannels} / channelGroups, outChannels] and vectors ` +
+        `${operation}: a state of ${inChannels} channels needs a weight […, ${inChannels} / channelGroups, outChannels] and vectors ` +
           `[outChannels]; got a weight ${formatShape(weight.shape)} in ${channelGroups} groups, bias ` +
           `${bias === undefined ? 'none' : formatShape(bias.shape)}, noise ${noise === undefined ? 'none' : formatShape(noise.shape)}`,
       );
     }
   }
-  const words = [groups, inChannels, outChannels, channelGroups];
-  const output = allocate('kalmanPredict', [2, groups, outChannels]);
-  run('kalman_predict', [output], state, weight, bias, noise, ...words);
-  return recordState('kalmanPredict', 'kalman_predict_backward', [state, weight, bias, noise], output, words);
+  return [groups, inChannels, outChannels];
 }
 
 /** Records an operation on states whose backward command wants a truth value for each input. */

@@ -116,8 +116,8 @@ export function checkChannels(
 /** The backward command of a normalization: its name, and its arguments around the tensors it saved. */
 interface BackwardCommand {
   readonly operation: string;
-  /** What the command reads after the inputs and before `words`; not differentiated. */
-  readonly statistics: readonly Tensor[];
+  /** What the command reads after the inputs and before `words`; not differentiated, and absent ones stay absent. */
+  readonly statistics: readonly (Tensor | undefined)[];
   readonly words: readonly Argument[];
 }
 
@@ -131,15 +131,16 @@ export function recordNormalization(
   output: Tensor,
   command: BackwardCommand,
 ): Tensor {
+  const read = [...inputs, ...command.statistics];
+  const isPresent = read.map((tensor) => tensor !== undefined);
   const present = inputs.filter((input) => input !== undefined);
-  const shapes = present.map((input) => input.shape);
+  const saving = read.filter((tensor) => tensor !== undefined);
   const { operation, words } = command;
-  const isPresent = inputs.map((input) => input !== undefined);
-  return record(name, present, output, [...present, ...command.statistics], (gradient, saved, needs) => {
-    const gradients = shapes.map((shape, index) =>
-      needs[index] === true ? allocate(`${name} backward`, shape) : undefined,
+  return record(name, present, output, saving, (gradient, saved, needs) => {
+    const gradients = present.map((_, index) =>
+      needs[index] === true ? allocate(`${name} backward`, saved[index]!.shape) : undefined,
     );
-    // The place of each input of the command among those that are present.
+    // The place of each tensor of the command among those that are present.
     let next = 0;
     const places = isPresent.map((there) => (there ? next++ : undefined));
     run(
@@ -147,9 +148,8 @@ export function recordNormalization(
       gradients.filter((tensor) => tensor !== undefined),
       gradient,
       ...places.map((place) => (place === undefined ? undefined : saved[place])),
-      ...saved.slice(present.length),
       ...words,
-      ...places.map((place) => place !== undefined && gradients[place] !== undefined),
+      ...places.slice(0, inputs.length).map((place) => place !== undefined && gradients[place] !== undefined),
     );
     return gradients;
   });

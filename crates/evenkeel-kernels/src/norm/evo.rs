@@ -86,7 +86,12 @@ pub fn forward(norm: EvoNormS0, epsilon: f32, y: &mut [f32], saved: &mut [f32]) 
 const FORWARD_PARAMETERS: usize = 3;
 
 /// Fills one array of column parameters.
-fn fill(columns: Columns, parameters: &mut [f32], index: usize, value: impl Fn(usize) -> f32) {
+pub(super) fn fill(
+    columns: Columns,
+    parameters: &mut [f32],
+    index: usize,
+    value: impl Fn(usize) -> f32,
+) {
     let array = &mut parameters[index * columns.padded..][..columns.padded];
     for (channel, target) in array.iter_mut().enumerate().take(columns.channels) {
         *target = value(channel);

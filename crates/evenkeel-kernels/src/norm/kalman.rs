@@ -58,6 +58,8 @@ pub struct KalmanNorm<'a> {
     pub affine: Affine<'a>,
     /// The prediction from the layer before; without it this is batch normalization of every group.
     pub prior: Option<Prior<'a>>,
+    /// Added before the activation, of the shape of `x`: the other branch of a residual block.
+    pub residual: Option<&'a [f32]>,
     /// Applied last.
     pub activation: Activation,
 }
@@ -74,6 +76,7 @@ impl KalmanNorm<'_> {
             channels,
         } = self.shape;
         check_length("x", self.x.len(), self.shape.elements()?)?;
+        check_optional("residual", self.residual, self.x.len())?;
         self.affine.check(channels)?;
         if self.groups == 0 || !batch.is_multiple_of(self.groups) {
             return Err(KernelError::Invalid(format!(
@@ -110,7 +113,7 @@ pub struct RunningStatistics<'a> {
     pub first_group_only: bool,
 }
 
-/// `y = activation((x - m) / sqrt(v + epsilon) * gamma + beta)` with `m` and `v` of every group and channel. Where x̄ and S are the
+/// `y = activation((x - m) / sqrt(v + epsilon) * gamma + beta + residual)` with `m` and `v` of every group and channel. Where x̄ and S are the
 /// mean and the biased variance of the group, and m⁻, v⁻ the prior with weight q,
 ///
 /// `m = q m⁻ + (1 - q) x̄`, `v = q v⁻ + (1 - q) S + q (1 - q) (x̄ - m⁻)²`.
@@ -150,23 +153,35 @@ pub fn forward(
     {
         let posterior = DisjointMut::new(posterior);
         let (y, saved) = (DisjointMut::new(y), DisjointMut::new(saved));
-        with_fused!(norm.activation, |activation| slab::run(
-            slab,
-            &Forward {
-                slab,
-                norm,
-                epsilon,
-                activation,
-                y,
-                posterior,
-                saved,
-            },
-            |posterior, stride| {
-                if let (Some(running), true) = (running, slab.positions > 0) {
-                    move_running(running, posterior, stride);
-                }
-            },
-        ));
+        let after = |posterior: &[f64], stride| {
+            if let (Some(running), true) = (running, slab.positions > 0) {
+                move_running(running, posterior, stride);
+            }
+        };
+        macro_rules! run {
+            ($activation:ident, $residual:literal) => {
+                slab::run(
+                    slab,
+                    &Forward::<_, $residual> {
+                        slab,
+                        norm,
+                        epsilon,
+                        activation: $activation,
+                        y,
+                        posterior,
+                        saved,
+                    },
+                    after,
+                )
+            };
+        }
+        with_fused!(norm.activation, |activation| {
+            if norm.residual.is_some() {
+                run!(activation, true)
+            } else {
+                run!(activation, false)
+            }
+        });
     }
     Ok(())
 }
@@ -198,7 +213,7 @@ fn move_running(running: RunningStatistics, posterior: &[f64], stride: usize) {
     }
 }
 
-struct Forward<'a, A> {
+struct Forward<'a, A, const RESIDUAL: bool> {
     slab: Slab,
     norm: KalmanNorm<'a>,
     epsilon: f32,
@@ -208,7 +223,7 @@ struct Forward<'a, A> {
     saved: DisjointMut<'a, f32>,
 }
 
-impl<A: ActivationFunction> Passes for Forward<'_, A> {
+impl<A: ActivationFunction, const RESIDUAL: bool> Passes for Forward<'_, A, RESIDUAL> {
     fn measurement_length(&self) -> usize {
         2 * self.slab.columns.channels
     }
@@ -289,10 +304,13 @@ impl<A: ActivationFunction> Passes for Forward<'_, A> {
     fn map(&self, range: Range<usize>, parameters: &[f32]) {
         // SAFETY: ranges of different tasks do not overlap.
         let y = unsafe { self.y.part(range.clone()) };
-        let x = &self.norm.x[range];
+        let x = &self.norm.x[range.clone()];
+        let residual = self.norm.residual.map_or(&[][..], |values| &values[range]);
+        let columns = self.slab.columns;
         map_columns(
-            self.slab.columns,
-            Normalize::<_, false>::new(self.slab.columns, x, &[], y, parameters, self.activation),
+            columns,
+            Normalize::<_, RESIDUAL>::new(columns, x, residual, y, parameters, self.activation)
+                .part_of(self.norm.x.len(), columns.width),
         );
     }
 }
@@ -330,6 +348,7 @@ pub fn backward(
     dy: &[f32],
     posterior_gradient: Option<&[f32]>,
     gradients: AffineGradients,
+    dresidual: Option<&mut [f32]>,
     prior_gradients: PriorGradients,
 ) -> Result {
     let slab = norm.check()?;
@@ -338,6 +357,7 @@ pub fn backward(
     check_length("dy", dy.len(), norm.x.len())?;
     check_optional("posterior gradient", posterior_gradient, 2 * units)?;
     gradients.check(norm.x.len(), channels)?;
+    check_optional("dresidual", dresidual.as_deref(), norm.x.len())?;
     let PriorGradients { state, weight } = prior_gradients;
     check_optional("prior gradient", state.as_deref(), 2 * units)?;
     check_optional("weight gradient", weight.as_deref(), 1)?;
@@ -346,51 +366,70 @@ pub fn backward(
             "the gradient of a prior was asked for, but there is no prior".into(),
         ));
     }
+    if dresidual.is_some() && norm.residual.is_none() {
+        return Err(KernelError::Invalid(
+            "the gradient of a residual was asked for, but there is no residual".into(),
+        ));
+    }
     if channels == 0 {
         return Ok(());
     }
     let AffineGradients { dx, dgamma, dbeta } = gradients;
-    let dx = dx.map(DisjointMut::new);
+    let (dx, dresidual) = (dx.map(DisjointMut::new), dresidual.map(DisjointMut::new));
     let state = state.map(DisjointMut::new);
-    with_fused!(norm.activation, |activation| slab::run(
-        slab,
-        &Backward {
-            slab,
-            norm,
-            saved,
-            posterior_gradient,
-            inputs: BackwardInputs {
-                x: norm.x,
-                residual: &[],
-                dy,
-                activation,
-            },
-            dx,
-            state,
-        },
-        |sums, stride| {
-            sum_samples(sums, stride, 0, dbeta);
-            sum_samples(sums, stride, channels, dgamma);
-            if let Some(weight) = weight {
-                let groups = sums.chunks_exact(stride);
-                weight[0] = groups.map(|group| group[2 * channels]).sum::<f64>() as f32;
-            }
-        },
-    ));
+    let after = |sums: &[f64], stride| {
+        sum_samples(sums, stride, 0, dbeta);
+        sum_samples(sums, stride, channels, dgamma);
+        if let Some(weight) = weight {
+            let groups = sums.chunks_exact(stride);
+            weight[0] = groups.map(|group| group[2 * channels]).sum::<f64>() as f32;
+        }
+    };
+    macro_rules! run {
+        ($activation:ident, $residual:literal) => {
+            slab::run(
+                slab,
+                &Backward::<_, $residual> {
+                    slab,
+                    norm,
+                    saved,
+                    posterior_gradient,
+                    inputs: BackwardInputs {
+                        x: norm.x,
+                        residual: norm.residual.unwrap_or(&[]),
+                        dy,
+                        activation: $activation,
+                    },
+                    dx,
+                    dresidual,
+                    state,
+                },
+                after,
+            )
+        };
+    }
+    with_fused!(norm.activation, |activation| {
+        if norm.residual.is_some() {
+            run!(activation, true)
+        } else {
+            run!(activation, false)
+        }
+    });
     Ok(())
 }
 
-struct Backward<'a, A> {
+struct Backward<'a, A, const RESIDUAL: bool> {
     slab: Slab,
     norm: KalmanNorm<'a>,
     saved: &'a [f32],
     posterior_gradient: Option<&'a [f32]>,
     inputs: BackwardInputs<'a, A>,
     dx: Option<DisjointMut<'a, f32>>,
+    dresidual: Option<DisjointMut<'a, f32>>,
     state: Option<DisjointMut<'a, f32>>,
 }
 
-impl<A> Backward<'_, A> {
+impl<A, const RESIDUAL: bool> Backward<'_, A, RESIDUAL> {
     #[inline(always)]
     fn read(&self, array: usize, unit: usize) -> f32 {
         self.saved[array * self.norm.units() + unit]
@@ -406,7 +445,7 @@ impl<A> Backward<'_, A> {
     }
 }
 
-impl<A: ActivationFunction> Passes for Backward<'_, A> {
+impl<'a, A: ActivationFunction, const RESIDUAL: bool> Passes for Backward<'a, A, RESIDUAL> {
     /// Two sums of every channel, then the group's part of the weight's gradient.
     fn measurement_length(&self) -> usize {
         2 * self.slab.columns.channels + 1
@@ -424,7 +463,7 @@ impl<A: ActivationFunction> Passes for Backward<'_, A> {
 
     fn measure(&self, range: Range<usize>, parameters: &[f32], measurement: &mut [f64]) {
         let columns = self.slab.columns;
-        let terms = GradientSums::<_, false>::new(columns, self.inputs.part(range), parameters);
+        let terms = GradientSums::<_, RESIDUAL>::new(columns, self.inputs.part(range), parameters);
         let sums = &mut measurement[..2 * columns.channels];
         columns.gathered(sums, |sums| sum_columns(columns, terms, sums));
     }
@@ -494,13 +533,23 @@ impl<A: ActivationFunction> Passes for Backward<'_, A> {
     }
 
     fn map(&self, range: Range<usize>, parameters: &[f32]) {
-        let Some(dx) = &self.dx else { return };
+        if self.dx.is_none() && self.dresidual.is_none() {
+            return;
+        }
+        let part = |array: &Option<DisjointMut<'a, f32>>| -> &'a mut [f32] {
+            match array {
+                // SAFETY: ranges of different tasks do not overlap.
+                Some(array) => unsafe { array.part(range.clone()) },
+                None => &mut [],
+            }
+        };
         let columns = self.slab.columns;
-        // SAFETY: ranges of different tasks do not overlap.
-        let dx = unsafe { dx.part(range.clone()) };
+        let inputs = self.inputs.part(range.clone());
+        let (dx, dresidual) = (part(&self.dx), part(&self.dresidual));
         map_columns(
             columns,
-            GradientMap::<_, false>::new(columns, self.inputs.part(range), parameters, dx, &mut []),
+            GradientMap::<_, RESIDUAL>::new(columns, inputs, parameters, dx, dresidual)
+                .part_of(self.norm.x.len(), columns.width),
         );
     }
 }

@@ -28,6 +28,7 @@ fn run(shape: Shape, groups: usize, x: &[f32], prior: Option<Prior>) -> Passes {
             beta: Some(&beta),
         },
         prior,
+        residual: None,
         activation: Activation::Identity,
     };
     let mut passes = Passes {
@@ -52,6 +53,7 @@ fn run(shape: Shape, groups: usize, x: &[f32], prior: Option<Prior>) -> Passes {
             dgamma: Some(&mut passes.dgamma),
             dbeta: None,
         },
+        None,
         PriorGradients {
             state: with_prior.then_some(&mut passes.state[..]),
             weight: with_prior.then_some(&mut passes.weight[..]),
@@ -184,6 +186,68 @@ fn values_far_from_zero_keep_their_digits() {
 }
 
 #[test]
+fn without_a_prior_a_residual_is_that_of_batch_norm() {
+    use super::super::batch::{self, BatchNorm};
+    at_every_level(|| {
+        for (shape, _) in shapes() {
+            let elements = shape.elements().unwrap();
+            let (x, residual) = (coarse_values(elements, 1), coarse_values(elements, 2));
+            let dy = coarse_values(elements, 3);
+            let (affine, activation) = (Affine::default(), Activation::Relu);
+            let outputs = || [(); 3].map(|()| vec![f32::NAN; elements]);
+            let norm = BatchNorm {
+                shape,
+                x: &x,
+                affine,
+                residual: Some(&residual),
+                activation,
+            };
+            let expected = {
+                let [mut y, mut dx, mut dresidual] = outputs();
+                let mut saved = vec![0.0; 3 * shape.channels];
+                batch::forward_training(norm, EPSILON, None, &mut y, &mut saved).unwrap();
+                let gradients = AffineGradients {
+                    dx: Some(&mut dx),
+                    ..AffineGradients::default()
+                };
+                batch::backward_training(norm, &saved, &dy, gradients, Some(&mut dresidual))
+                    .unwrap();
+                [y, dx, dresidual]
+            };
+            let norm = KalmanNorm {
+                shape,
+                groups: 1,
+                x: &x,
+                affine,
+                prior: None,
+                residual: Some(&residual),
+                activation,
+            };
+            let [mut y, mut dx, mut dresidual] = outputs();
+            let mut posterior = vec![0.0; 2 * shape.channels];
+            let mut saved = vec![0.0; SAVED * shape.channels];
+            forward(norm, EPSILON, None, &mut y, &mut posterior, &mut saved).unwrap();
+            let gradients = AffineGradients {
+                dx: Some(&mut dx),
+                ..AffineGradients::default()
+            };
+            let none = PriorGradients::default();
+            backward(
+                norm,
+                &saved,
+                &dy,
+                None,
+                gradients,
+                Some(&mut dresidual),
+                none,
+            )
+            .unwrap();
+            assert_eq!([y, dx, dresidual], expected, "{shape:?}");
+        }
+    });
+}
+
+#[test]
 fn threads_do_not_change_bits() {
     let shape = Shape {
         batch: 6,
@@ -224,6 +288,7 @@ fn misfits_are_refused() {
             x: &[0.0; 4],
             affine: Affine::default(),
             prior,
+            residual: None,
             activation: Activation::Identity,
         };
         let mut posterior = vec![0.0; 2 * groups];

@@ -8,6 +8,7 @@
 //! States are small beside activations: plain loops in f64.
 
 use super::geometry::{Affine, check_epsilon, check_optional};
+use super::kalman_products::{add_row_product, column_product, sum_positions, weight_gradient_row};
 use super::scratch::with_f64;
 use crate::error::{KernelError, Result, check_length, checked_product};
 use crate::parallel::{DisjointMut, for_each_task};
@@ -78,15 +79,7 @@ impl Transition<'_> {
         let matrix = self.matrix();
         with_f64(2 * matrix, |sums| {
             let (first, second) = sums.split_at_mut(matrix);
-            for position in self.weight.chunks_exact(matrix) {
-                for ((first, second), &weight) in
-                    first.iter_mut().zip(second.iter_mut()).zip(position)
-                {
-                    let weight = f64::from(weight);
-                    *first += weight;
-                    *second += weight * weight;
-                }
-            }
+            sum_positions(self.weight, first, second);
             body(first, second)
         })
     }
@@ -125,15 +118,12 @@ pub fn predict(transition: Transition, before: &[f32], after: &mut [f32]) -> Res
             with_f64(out_channels, |sums| {
                 for group in 0..channel_groups {
                     let reach = transition.reach(group);
-                    for row in 0..rows {
-                        let value = f64::from(state[group * rows + row]);
-                        let weights = &matrix[row * out_channels..(row + 1) * out_channels];
-                        for (sum, weight) in
-                            sums[reach.clone()].iter_mut().zip(&weights[reach.clone()])
-                        {
-                            *sum += value * weight;
-                        }
-                    }
+                    add_row_product(
+                        &state[group * rows..(group + 1) * rows],
+                        &matrix[reach.start..],
+                        out_channels,
+                        &mut sums[reach],
+                    );
                 }
                 let added = if of_variance {
                     transition.noise
@@ -205,12 +195,10 @@ pub fn predict_backward(
                 let gradient = &gradient[task * out_channels..(task + 1) * out_channels];
                 // SAFETY: every task has its own row of the state.
                 let target = unsafe { target.part(task * in_channels..(task + 1) * in_channels) };
-                for (channel, target) in target.iter_mut().enumerate() {
-                    let reach = transition.reach(channel / rows);
-                    let start = channel % rows * out_channels;
-                    let weights = &matrix[start + reach.start..start + reach.end];
-                    let products = weights.iter().zip(&gradient[reach]);
-                    *target = products.map(|(w, &g)| w * f64::from(g)).sum::<f64>() as f32;
+                for (group, target) in target.chunks_exact_mut(rows).enumerate() {
+                    let reach = transition.reach(group);
+                    let columns = &matrix[reach.start..];
+                    column_product(columns, out_channels, &gradient[reach], target);
                 }
             });
         });
@@ -268,9 +256,7 @@ fn weight_gradient(transition: Transition, before: &[f32], gradient: &[f32], tar
                 // SAFETY: every task has its own row of every position.
                 let target = unsafe { parts.part(start..start + out_channels) };
                 let weights = &transition.weight[start..start + out_channels];
-                for (channel, (target, &weight)) in target.iter_mut().zip(weights).enumerate() {
-                    *target = (first[channel] + 2.0 * f64::from(weight) * second[channel]) as f32;
-                }
+                weight_gradient_row(weights, first, second, target);
             }
         });
     });

@@ -6,11 +6,13 @@
 //! | [`renorm`] | as [`batch`], corrected towards the running statistics | channel |
 //! | [`group`] | positions and a group's channels | sample and group (one group: layer norm; a group a channel: instance norm) |
 //! | [`evo`] | as [`group`], with a gate in place of centring and activation | sample and group |
+//! | [`evo_batch`] | batch and positions, and positions | channel, sample and channel |
+//! | [`switchable`] | positions; of those, mixtures over channels and over the batch | sample and channel |
 //! | [`layer_channels`] | channels | sample and position |
 //! | [`rms`] | channels, without centring | sample and position |
 //! | [`filter_response`] | positions, without centring | sample and channel |
 //! | [`independent`] | batch and positions, with dropout | channel |
-//! | [`kalman`] | a group of samples and positions, with a prior | channel; [`kalman_transition`] predicts the prior |
+//! | [`kalman`] | a group of samples and positions, with a prior | channel; [`kalman_transition`] predicts the prior, [`kalman_link`] does all of it |
 //! | [`proxy`] | as [`group`], and those of a Gaussian proxy after the activation | sample and group, channel |
 //! | [`preconditioning`] | batch and positions, for the gradient of the weight behind | channel |
 //!
@@ -34,6 +36,8 @@ mod centred;
 mod columns;
 mod fused;
 mod geometry;
+mod instances;
+mod kalman_products;
 mod moments;
 mod proxy_nodes;
 mod row;
@@ -43,15 +47,18 @@ mod slab;
 
 pub mod batch;
 pub mod evo;
+pub mod evo_batch;
 pub mod filter_response;
 pub mod group;
 pub mod independent;
 pub mod kalman;
+pub mod kalman_link;
 pub mod kalman_transition;
 pub mod layer_channels;
 pub mod preconditioning;
 pub mod proxy;
 pub mod renorm;
 pub mod rms;
+pub mod switchable;
 
 pub use geometry::{Affine, AffineGradients, Shape};

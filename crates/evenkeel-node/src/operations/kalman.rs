@@ -5,13 +5,15 @@ use super::normalization::{AffineSlots, Wanted, activation, shape, with_running_
 use crate::arguments::Arguments;
 use crate::failure::{Failure, Outcome};
 use crate::heap::Heap;
-use evenkeel_kernels::norm::kalman::{
-    self, KalmanNorm, Prior, PriorGradients, RunningStatistics, SAVED,
+use evenkeel_kernels::activation::Activation;
+use evenkeel_kernels::norm::kalman::RunningStatistics;
+use evenkeel_kernels::norm::kalman_link::{
+    self, KalmanLink, LinkGradients, PriorWeight, SAVED, ShortcutState, Source,
 };
 use evenkeel_kernels::norm::kalman_transition::{
     self as transitions, Transition, TransitionGradients,
 };
-use evenkeel_kernels::norm::{Affine, AffineGradients};
+use evenkeel_kernels::norm::{Affine, AffineGradients, Shape};
 
 pub const OPERATIONS: Family = &[
     ("kalman_norm", norm),
@@ -24,48 +26,132 @@ pub const OPERATIONS: Family = &[
     ("kalman_normalized_backward", normalized_gradient),
 ];
 
-/// The next arguments: `prior?, priorWeight?`, and later `guarded`.
-struct PriorSlots([Option<usize>; 2]);
+/// Tensors of both commands: `input, gamma?, beta?, residual?, state?, weight?, bias?, noise?, priorWeight?, shortcutState?`.
+#[derive(Clone, Copy)]
+struct Tensors {
+    input: usize,
+    affine: AffineSlots,
+    residual: Option<usize>,
+    state: Option<usize>,
+    weight: Option<usize>,
+    bias: Option<usize>,
+    noise: Option<usize>,
+    prior_weight: Option<usize>,
+    shortcut: Option<usize>,
+}
 
-impl PriorSlots {
+impl Tensors {
     fn read(arguments: &mut Arguments) -> Outcome<Self> {
-        Ok(PriorSlots([
-            arguments.optional_slot()?,
-            arguments.optional_slot()?,
-        ]))
-    }
-
-    fn get<'a>(&self, heap: &'a Heap, guarded: bool) -> Outcome<Option<Prior<'a>>> {
-        let PriorSlots([Some(state), Some(weight)]) = *self else {
-            return Ok(None);
-        };
-        let weight = heap.f32(weight)?;
-        let weight = weight.first().copied().map(f64::from);
-        Ok(Some(Prior {
-            state: heap.f32(state)?,
-            weight: weight.ok_or_else(|| Failure::internal("the prior's weight is empty"))?,
-            guarded,
-        }))
+        Ok(Tensors {
+            input: arguments.slot()?,
+            affine: AffineSlots::read(arguments)?,
+            residual: arguments.optional_slot()?,
+            state: arguments.optional_slot()?,
+            weight: arguments.optional_slot()?,
+            bias: arguments.optional_slot()?,
+            noise: arguments.optional_slot()?,
+            prior_weight: arguments.optional_slot()?,
+            shortcut: arguments.optional_slot()?,
+        })
     }
 }
 
-/// `[output, posterior, saved] kalman_norm(input, gamma?, beta?, prior?, priorWeight?, runningMean?, runningVariance?, batch, positions,
-/// channels, groups, epsilon, momentum, guarded, firstGroupOnly, activation …)`.
+/// Numbers of both commands: `batch, positions, channels, groups, epsilon, inChannels, channelGroups, rectified, isLogit, fixedWeight,
+/// guarded, handsOnNormalized, shortcutRectified, activation …`.
+#[derive(Clone, Copy)]
+struct Numbers {
+    shape: Shape,
+    groups: usize,
+    epsilon: f32,
+    in_channels: usize,
+    channel_groups: usize,
+    rectified: bool,
+    is_logit: bool,
+    fixed_weight: f64,
+    guarded: bool,
+    hands_on_normalized: bool,
+    shortcut_rectified: bool,
+    activation: Activation,
+}
+
+impl Numbers {
+    fn read(arguments: &mut Arguments) -> Outcome<Self> {
+        Ok(Numbers {
+            shape: shape(arguments)?,
+            groups: arguments.usize()?,
+            epsilon: arguments.f32()?,
+            in_channels: arguments.usize()?,
+            channel_groups: arguments.usize()?,
+            rectified: arguments.bool()?,
+            is_logit: arguments.bool()?,
+            fixed_weight: arguments.f64()?,
+            guarded: arguments.bool()?,
+            hands_on_normalized: arguments.bool()?,
+            shortcut_rectified: arguments.bool()?,
+            activation: activation(arguments)?,
+        })
+    }
+
+    fn units(&self) -> usize {
+        self.groups * self.shape.channels
+    }
+}
+
+/// The link that the arguments of both commands describe.
+fn link<'a>(heap: &'a Heap, tensors: Tensors, numbers: Numbers) -> Outcome<KalmanLink<'a>> {
+    let weight = match heap.optional_f32(tensors.prior_weight)? {
+        None => PriorWeight::Value(numbers.fixed_weight),
+        Some([weight]) if numbers.is_logit => PriorWeight::Logit(f64::from(*weight)),
+        Some([weight]) => PriorWeight::Value(f64::from(*weight)),
+        Some(_) => return Err(Failure::internal("the prior's weight is one number")),
+    };
+    let transition = match heap.optional_f32(tensors.weight)? {
+        None => None,
+        Some(weight) => Some(Transition {
+            weight,
+            bias: heap.optional_f32(tensors.bias)?,
+            noise: heap.optional_f32(tensors.noise)?,
+            groups: numbers.groups,
+            in_channels: numbers.in_channels,
+            out_channels: numbers.shape.channels,
+            channel_groups: numbers.channel_groups,
+        }),
+    };
+    Ok(KalmanLink {
+        shape: numbers.shape,
+        groups: numbers.groups,
+        x: heap.f32(tensors.input)?,
+        affine: tensors.affine.get(heap)?,
+        residual: heap.optional_f32(tensors.residual)?,
+        activation: numbers.activation,
+        epsilon: numbers.epsilon,
+        source: heap.optional_f32(tensors.state)?.map(|state| Source {
+            state,
+            transition,
+            rectified: numbers.rectified,
+            weight,
+            guarded: numbers.guarded,
+        }),
+        hands_on_normalized: numbers.hands_on_normalized,
+        shortcut: heap
+            .optional_f32(tensors.shortcut)?
+            .map(|state| ShortcutState {
+                state,
+                rectified: numbers.shortcut_rectified,
+            }),
+    })
+}
+
+/// `[output, state, saved] kalman_norm(…Tensors, runningMean?, runningVariance?, …Numbers, momentum, firstGroupOnly)`.
 fn norm(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
-    let input = arguments.slot()?;
-    let affine = AffineSlots::read(arguments)?;
-    let prior = PriorSlots::read(arguments)?;
+    let tensors = Tensors::read(arguments)?;
     let running = (arguments.optional_slot()?, arguments.optional_slot()?);
-    let shape = shape(arguments)?;
-    let groups = arguments.usize()?;
-    let (epsilon, momentum) = (arguments.f32()?, arguments.f32()?);
-    let (guarded, first_group_only) = (arguments.bool()?, arguments.bool()?);
-    let activation = activation(arguments)?;
-    let units = groups * shape.channels;
-    let mut output = heap.allocate_f32(shape.elements()?)?;
-    let mut posterior = heap.allocate_f32(2 * units)?;
-    let mut saved = heap.allocate_f32(SAVED * units)?;
-    let (output_values, posterior_values) = (output.f32_mut()?, posterior.f32_mut()?);
+    let numbers = Numbers::read(arguments)?;
+    let (momentum, first_group_only) = (arguments.f32()?, arguments.bool()?);
+    let mut output = heap.allocate_f32(numbers.shape.elements()?)?;
+    let mut state = heap.allocate_f32(2 * numbers.units())?;
+    let mut saved = heap.allocate_f32(SAVED * numbers.units())?;
+    let (output_values, state_values) = (output.f32_mut()?, state.f32_mut()?);
     let saved_values = saved.f32_mut()?;
     with_running_statistics(heap, running, |heap, running| {
         let running = running.map(|[mean, variance]| RunningStatistics {
@@ -74,59 +160,68 @@ fn norm(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
             momentum,
             first_group_only,
         });
-        let norm = KalmanNorm {
-            shape,
-            groups,
-            x: heap.f32(input)?,
-            affine: affine.get(heap)?,
-            prior: prior.get(heap, guarded)?,
-            activation,
-        };
-        Ok(kalman::forward(
-            norm,
-            epsilon,
+        Ok(kalman_link::forward(
+            link(heap, tensors, numbers)?,
             running,
             output_values,
-            posterior_values,
+            state_values,
             saved_values,
         )?)
     })?;
     heap.put(arguments.output(0)?, output);
-    heap.put(arguments.output(1)?, posterior);
+    heap.put(arguments.output(1)?, state);
     heap.put(arguments.output(2)?, saved);
     Ok(())
 }
 
-/// `[gradients of input, gamma, beta, prior, priorWeight] kalman_norm_backward(outputGradient, input, gamma?, beta?, prior?,
-/// priorWeight?, saved, posteriorGradient?, batch, positions, channels, groups, guarded, activation …, wants …)`.
+/// `[gradients of the differentiable Tensors] kalman_norm_backward(outputGradient, …Tensors, saved, stateGradient?, …Numbers, wants …)`.
 fn norm_gradient(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
-    let (gradient, input) = (arguments.slot()?, arguments.slot()?);
-    let affine = AffineSlots::read(arguments)?;
-    let prior = PriorSlots::read(arguments)?;
-    let (saved, posterior_gradient) = (arguments.slot()?, arguments.optional_slot()?);
-    let shape = shape(arguments)?;
-    let groups = arguments.usize()?;
-    let guarded = arguments.bool()?;
-    let activation = activation(arguments)?;
-    let (elements, channels) = (shape.elements()?, shape.channels);
-    let lengths = [elements, channels, channels, 2 * groups * channels, 1];
+    let gradient = arguments.slot()?;
+    let tensors = Tensors::read(arguments)?;
+    let (saved, state_gradient) = (arguments.slot()?, arguments.optional_slot()?);
+    let numbers = Numbers::read(arguments)?;
+    let (elements, channels) = (numbers.shape.elements()?, numbers.shape.channels);
+    let length = |slot| -> Outcome<usize> { Ok(heap.optional_f32(slot)?.map_or(0, <[f32]>::len)) };
+    let lengths = [
+        elements,
+        channels,
+        channels,
+        elements,
+        length(tensors.state)?,
+        length(tensors.weight)?,
+        channels,
+        channels,
+        1,
+        length(tensors.shortcut)?,
+    ];
     let mut wanted = Wanted::read(heap, arguments, lengths)?;
-    let [dx, dgamma, dbeta, state, weight] = wanted.get()?;
-    let norm = KalmanNorm {
-        shape,
-        groups,
-        x: heap.f32(input)?,
-        affine: affine.get(heap)?,
-        prior: prior.get(heap, guarded)?,
-        activation,
-    };
-    kalman::backward(
-        norm,
+    let [
+        dx,
+        dgamma,
+        dbeta,
+        residual,
+        state,
+        transition_weight,
+        bias,
+        noise,
+        prior_weight,
+        shortcut,
+    ] = wanted.get()?;
+    kalman_link::backward(
+        link(heap, tensors, numbers)?,
         heap.f32(saved)?,
         heap.f32(gradient)?,
-        heap.optional_f32(posterior_gradient)?,
-        AffineGradients { dx, dgamma, dbeta },
-        PriorGradients { state, weight },
+        heap.optional_f32(state_gradient)?,
+        LinkGradients {
+            affine: AffineGradients { dx, dgamma, dbeta },
+            residual,
+            state,
+            transition_weight,
+            bias,
+            noise,
+            prior_weight,
+            shortcut,
+        },
     )?;
     wanted.put(heap, arguments)
 }

@@ -21,6 +21,7 @@ mod random;
 mod reduction;
 mod renorm;
 mod softmax;
+mod switchable;
 
 use crate::arguments::Arguments;
 use crate::failure::Outcome;
@@ -52,6 +53,7 @@ const FAMILIES: &[Family] = &[
     reduction::OPERATIONS,
     renorm::OPERATIONS,
     softmax::OPERATIONS,
+    switchable::OPERATIONS,
 ];
 
 /// All operations; a command names one by its index here.

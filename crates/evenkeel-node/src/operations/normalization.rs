@@ -51,6 +51,7 @@ pub(super) fn activation(arguments: &mut Arguments) -> Outcome<Activation> {
 }
 
 /// The next arguments: `gamma?, beta?`.
+#[derive(Clone, Copy)]
 pub(super) struct AffineSlots([Option<usize>; 2]);
 
 impl AffineSlots {

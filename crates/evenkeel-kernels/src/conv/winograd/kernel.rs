@@ -2,7 +2,6 @@
 
 use super::super::geometry::Conv2dGeometry;
 use super::lines::Lines;
-use super::squares::Scattered;
 use super::steps::Matrices;
 use crate::gemm::panels::{Panel, Panels, Strided, pack_panel};
 use crate::gemm::scratch::with_scratch;
@@ -33,13 +32,7 @@ impl Direction {
 const ROWS: usize = 64;
 
 /// Transforms some rows of one panel of the kernel into `packed`, laid out as [`Matrices`] of that many rows.
-pub(super) fn transform_panel<
-    L: Lines<SOURCE, KERNEL, PRODUCT, OUT>,
-    const SOURCE: usize,
-    const KERNEL: usize,
-    const PRODUCT: usize,
-    const OUT: usize,
->(
+pub(super) fn transform_panel<L: Lines<OUT, ALPHA>, const OUT: usize, const ALPHA: usize>(
     geometry: &Conv2dGeometry,
     direction: Direction,
     panels: Panels,
@@ -51,12 +44,11 @@ pub(super) fn transform_panel<
     let (inputs, outputs) = (geometry.in_channels(), geometry.out_channels());
     let layout = Matrices {
         rows: range.len(),
-        elements: KERNEL * KERNEL,
-        products: PRODUCT * PRODUCT,
+        elements: ALPHA * ALPHA,
     };
     let transform =
         |taps: &[f32], starts, row_stride, columns, rows: Range<usize>, packed: &mut [f32]| {
-            dispatch(Transform::<L, SOURCE, KERNEL, PRODUCT, OUT> {
+            dispatch(Transform::<L, OUT, ALPHA> {
                 lanes: panels.lanes(),
                 taps,
                 starts,
@@ -65,7 +57,7 @@ pub(super) fn transform_panel<
                 rows: rows.len(),
                 panel,
                 packed,
-                layout,
+                element: layout.element(panel),
                 lines: PhantomData,
             });
         };
@@ -95,14 +87,7 @@ pub(super) fn transform_panel<
 }
 
 /// `U = G·g·Gᵀ` for some rows of a panel.
-struct Transform<
-    'a,
-    L,
-    const SOURCE: usize,
-    const KERNEL: usize,
-    const PRODUCT: usize,
-    const OUT: usize,
-> {
+struct Transform<'a, L, const OUT: usize, const ALPHA: usize> {
     lanes: usize,
     taps: &'a [f32],
     /// The first row and column of each tap.
@@ -113,17 +98,12 @@ struct Transform<
     rows: usize,
     panel: Panel,
     packed: &'a mut [f32],
-    layout: Matrices,
+    element: usize,
     lines: PhantomData<L>,
 }
 
-impl<
-    L: Lines<SOURCE, KERNEL, PRODUCT, OUT>,
-    const SOURCE: usize,
-    const KERNEL: usize,
-    const PRODUCT: usize,
-    const OUT: usize,
-> SimdOp for Transform<'_, L, SOURCE, KERNEL, PRODUCT, OUT>
+impl<L: Lines<OUT, ALPHA>, const OUT: usize, const ALPHA: usize> SimdOp
+    for Transform<'_, L, OUT, ALPHA>
 {
     type Output = ();
 
@@ -146,12 +126,7 @@ impl<
                 .iter()
                 .all(|start| start + reach <= self.taps.len())
         );
-        assert!(self.rows <= self.layout.rows && self.layout.elements == KERNEL * KERNEL);
-        let offsets = self.layout.offsets(self.panel, &L::ELEMENTS);
-        let last = offsets.as_flattened().iter().copied().fold(0, usize::max);
-        assert!(last + self.rows * width <= self.packed.len());
-        let [a, b, c, d, e, f, g, h, i] = self.starts;
-        let starts = [[a, b, c], [d, e, f], [g, h, i]];
+        assert!((ALPHA * ALPHA - 1) * self.element + self.rows * width <= self.packed.len());
         for row in 0..self.rows {
             for vector in 0..self.panel.vectors {
                 let at = vector * S::LANES;
@@ -159,21 +134,25 @@ impl<
                 // SAFETY: rows and lanes that exist, whose reach was compared with the taps, and whole vectors of the panel's
                 // width, compared with `packed` for the last element.
                 unsafe {
-                    let taps = Scattered {
-                        first: self
-                            .taps
-                            .as_ptr()
-                            .add(row * self.row_stride + at)
-                            .cast_mut(),
-                        offsets: &starts,
-                        lanes,
-                    };
-                    let elements = Scattered {
-                        first: self.packed.as_mut_ptr().add(row * width + at),
-                        offsets: &offsets,
-                        lanes: S::LANES,
-                    };
-                    L::kernel_square(s, taps, elements);
+                    let mut taps = [[s.zero(); 3]; 3];
+                    for i in 0..3 {
+                        for j in 0..3 {
+                            let tap = self.starts[i * 3 + j] + row * self.row_stride + at;
+                            let tap = self.taps.as_ptr().add(tap);
+                            taps[i][j] = if lanes == S::LANES {
+                                s.load(tap)
+                            } else {
+                                s.load_partial(tap, lanes)
+                            };
+                        }
+                    }
+                    let elements = L::kernel_square(s, taps);
+                    let to = self.packed.as_mut_ptr().add(row * width + at);
+                    for i in 0..ALPHA {
+                        for j in 0..ALPHA {
+                            s.store(elements[i][j], to.add((i * ALPHA + j) * self.element));
+                        }
+                    }
                 }
             }
         }

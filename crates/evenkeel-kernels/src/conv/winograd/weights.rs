@@ -2,7 +2,7 @@
 
 use super::super::geometry::Conv2dGeometry;
 use super::super::plan::{self, WinogradPlan};
-use super::lines::Transposed;
+use super::lines::Lines;
 use super::steps::{
     Layout, Matrices, SumOuterProducts, TransformBack, TransformGradient, TransformSource,
 };
@@ -18,11 +18,9 @@ use std::ops::Range;
 
 /// The gradient of the weights; lengths have been checked, the kernel is 3×3 with stride 1.
 pub(in super::super) fn backward_weights<
-    L: Transposed<SOURCE, KERNEL, PRODUCT, OUT>,
-    const SOURCE: usize,
-    const KERNEL: usize,
-    const PRODUCT: usize,
+    L: Lines<OUT, ALPHA>,
     const OUT: usize,
+    const ALPHA: usize,
 >(
     geometry: &Conv2dGeometry,
     input: &[f32],
@@ -36,20 +34,14 @@ pub(in super::super) fn backward_weights<
         before: geometry.options().padding,
         destination: geometry.out_size(),
         width: OUT,
-        step: L::STEP,
     };
     if tiling.count() == 0 {
         weight_gradient.fill(0.0);
         return;
     }
     let panels = Panels::new(geometry.out_channels(), lanes());
-    let plan = plan::winograd_weights(
-        tiling.count(),
-        tiling.channels,
-        panels,
-        [SOURCE * SOURCE, KERNEL * KERNEL, PRODUCT * PRODUCT],
-    );
-    let gradient = Gradient::<L, SOURCE, KERNEL, PRODUCT, OUT> {
+    let plan = plan::winograd_weights(tiling.count(), tiling.channels, panels, ALPHA * ALPHA);
+    let gradient = Gradient::<L, OUT, ALPHA> {
         geometry,
         tiling: &tiling,
         panels,
@@ -68,14 +60,7 @@ pub(in super::super) fn backward_weights<
 }
 
 /// A pass with all that its tasks share.
-struct Gradient<
-    'a,
-    L,
-    const SOURCE: usize,
-    const KERNEL: usize,
-    const PRODUCT: usize,
-    const OUT: usize,
-> {
+struct Gradient<'a, L, const OUT: usize, const ALPHA: usize> {
     geometry: &'a Conv2dGeometry,
     tiling: &'a Tiling,
     panels: Panels,
@@ -89,22 +74,13 @@ struct Gradient<
 /// Input channels of one task: they share transformed gradients.
 const CHANNELS: usize = 48;
 
-impl<
-    L: Transposed<SOURCE, KERNEL, PRODUCT, OUT>,
-    const SOURCE: usize,
-    const KERNEL: usize,
-    const PRODUCT: usize,
-    const OUT: usize,
-> Gradient<'_, L, SOURCE, KERNEL, PRODUCT, OUT>
-{
-    const SOURCES: usize = SOURCE * SOURCE;
-    const PRODUCTS: usize = PRODUCT * PRODUCT;
+impl<L: Lines<OUT, ALPHA>, const OUT: usize, const ALPHA: usize> Gradient<'_, L, OUT, ALPHA> {
+    const ELEMENTS: usize = ALPHA * ALPHA;
 
     fn matrices(&self, rows: usize) -> Matrices {
         Matrices {
             rows,
-            elements: KERNEL * KERNEL,
-            products: Self::PRODUCTS,
+            elements: Self::ELEMENTS,
         }
     }
 
@@ -137,9 +113,9 @@ impl<
                 let panel = panels.panel(index);
                 let channels = piece(task % blocks, CHANNELS, rows);
                 let start = layout.start(panels, index) + channels.start * panel.width;
-                dispatch(TransformBack::<L, SOURCE, KERNEL, PRODUCT, OUT> {
+                dispatch(TransformBack::<L, OUT, ALPHA> {
                     sums: &sums[start..],
-                    layout,
+                    element: layout.element(panel),
                     segments,
                     segment: length,
                     panels,
@@ -158,8 +134,8 @@ impl<
         let (panels, group, rows) = (self.panels, self.plan.group, self.tiling.channels);
         let begin = panels.panel(range.start).start;
         let widths = range.clone().map(|index| panels.panel(index).width);
-        let input_layout = Layout::new(group, rows, Self::SOURCES);
-        let gradient_layout = Layout::new(group, widths.sum(), Self::PRODUCTS);
+        let input_layout = Layout::new(group, rows, Self::ELEMENTS);
+        let gradient_layout = Layout::new(group, widths.sum(), Self::ELEMENTS);
         let layout = self.matrices(rows);
         let length = input_layout.length() + gradient_layout.length();
         with_scratch(length + input_layout.tile, |scratch| {
@@ -180,7 +156,6 @@ impl<
                 for index in range.clone() {
                     let panel = panels.panel(index);
                     dispatch(SumOuterProducts {
-                        pairs: L::ELEMENTS.pairs.as_flattened(),
                         a: inputs,
                         a_layout: input_layout,
                         tiles: group_tiles.len(),
@@ -203,8 +178,8 @@ impl<
     fn by_channels(&self) {
         let (tiling, panels, rows) = (self.tiling, self.panels, self.tiling.channels);
         let tiles = tiling.count();
-        let input_layout = Layout::new(tiles, rows, Self::SOURCES);
-        let gradient_layout = Layout::new(tiles, panels.padded_columns(), Self::PRODUCTS);
+        let input_layout = Layout::new(tiles, rows, Self::ELEMENTS);
+        let gradient_layout = Layout::new(tiles, panels.padded_columns(), Self::ELEMENTS);
         let length = input_layout.length() + gradient_layout.length();
         with_scratch(length + input_layout.tile, |scratch| {
             let (inputs, scratch) = scratch.split_at_mut(input_layout.length());
@@ -236,7 +211,6 @@ impl<
                 let layout = self.matrices(channels.len());
                 with_scratch(layout.panel_length(panel), |sums| {
                     dispatch(SumOuterProducts {
-                        pairs: L::ELEMENTS.pairs.as_flattened(),
                         a: inputs,
                         a_layout: input_layout,
                         tiles,
@@ -250,9 +224,9 @@ impl<
                         accumulate: false,
                         lanes: panels.lanes(),
                     });
-                    dispatch(TransformBack::<L, SOURCE, KERNEL, PRODUCT, OUT> {
+                    dispatch(TransformBack::<L, OUT, ALPHA> {
                         sums,
-                        layout,
+                        element: layout.element(panel),
                         segments: 1,
                         segment: 0,
                         panels,
@@ -268,7 +242,7 @@ impl<
     }
 
     fn transform_input(&self, tiles: Range<usize>, zeros: &[f32], layout: Layout, to: Target<'_>) {
-        dispatch(TransformSource::<L, SOURCE, KERNEL, PRODUCT, OUT> {
+        dispatch(TransformSource::<L, OUT, ALPHA> {
             tiling: self.tiling,
             tiles,
             source: self.input,
@@ -286,7 +260,7 @@ impl<
         layout: Layout,
         to: Target<'_>,
     ) {
-        dispatch(TransformGradient::<L, SOURCE, KERNEL, PRODUCT, OUT> {
+        dispatch(TransformGradient::<L, OUT, ALPHA> {
             tiling: self.tiling,
             tiles,
             gradient: self.output_gradient,
