@@ -94,4 +94,14 @@ impl<'a, T> DisjointMut<'a, T> {
             std::slice::from_raw_parts_mut(self.pointer.add(range.start), range.end - range.start)
         }
     }
+
+    /// All elements, for reading once every part is written.
+    ///
+    /// # Safety
+    /// No part may live at the same time.
+    #[inline]
+    pub unsafe fn whole(&self) -> &'a [T] {
+        // SAFETY: this is the borrowed slice, which nothing changes by the caller's promise.
+        unsafe { std::slice::from_raw_parts(self.pointer, self.length) }
+    }
 }

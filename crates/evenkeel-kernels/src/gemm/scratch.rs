@@ -15,7 +15,6 @@ thread_local! {
     /// Buffers that no call holds. Nested calls take and return them in stack order, so each depth keeps its own size.
     static LINES: RefCell<Vec<Vec<Line>>> = const { RefCell::new(Vec::new()) };
     static INDICES: RefCell<Vec<Vec<usize>>> = const { RefCell::new(Vec::new()) };
-    static SUMS: RefCell<Vec<Vec<f64>>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Runs `body` with `length` f32, aligned to a cache line. What they hold is left over from earlier calls: write before reading.
@@ -41,16 +40,6 @@ pub(crate) fn with_indices<R>(body: impl FnOnce(&mut Vec<usize>) -> R) -> R {
     indices.clear();
     let result = body(&mut indices);
     INDICES.with_borrow_mut(|free| free.push(indices));
-    result
-}
-
-/// Runs `body` with `length` zeros in f64.
-pub(crate) fn with_sums<R>(length: usize, body: impl FnOnce(&mut [f64]) -> R) -> R {
-    let mut sums = SUMS.with_borrow_mut(|free| free.pop()).unwrap_or_default();
-    sums.clear();
-    sums.resize(length, 0.0);
-    let result = body(&mut sums);
-    SUMS.with_borrow_mut(|free| free.push(sums));
     result
 }
 

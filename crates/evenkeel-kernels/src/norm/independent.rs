@@ -3,7 +3,7 @@
 //! Chen, Chen, Shi, Hsieh, Liao, Zhang, "Rethinking the Usage of Batch Normalization and Dropout in the Training of Deep Neural
 //! Networks", 2019.
 //!
-//! Which values are kept is one bit each: drawn by counter once, before the pass, and read by both passes.
+//! Which values are kept is one bit each: drawn while the forward pass measures a piece, and read by the passes after it.
 
 use super::affine::{
     FORWARD_PARAMETERS, GRADIENT_PARAMETERS, SUM_PARAMETERS, fill_backward, fill_forward,
@@ -16,9 +16,9 @@ use super::geometry::{Affine, AffineGradients, Shape, check_epsilon};
 use super::moments::{Saved, measure, merge_pieces};
 use super::slab::{self, Passes, Slab};
 use crate::error::{KernelError, Result, check_length};
-use crate::isa::Simd;
+use crate::isa::{MAX_LANES, Simd};
 use crate::parallel::DisjointMut;
-use crate::random::{Generator, fill_kept_bits};
+use crate::random::{Generator, KeptBits};
 use std::ops::Range;
 
 /// What an IC layer reads in every pass.
@@ -89,21 +89,35 @@ pub fn forward(
     if let Some(running) = &running {
         check_running(running, channels)?;
     }
-    fill_kept_bits(generator, layer.rate, kept)?;
+    let source = KeptBits::new(generator, layer.rate)?;
     if channels == 0 {
         return Ok(());
     }
     let count = slab.positions;
     let (y, saved) = (DisjointMut::new(y), DisjointMut::new(saved));
-    let passes = Forward {
-        slab,
-        layer,
-        epsilon,
-        kept,
-        y,
-        saved,
+    let kept = DisjointMut::new(kept);
+    let passes: &dyn Passes = if has_whole_bytes(slab.columns) {
+        &Forward::<true> {
+            slab,
+            layer,
+            epsilon,
+            source,
+            kept,
+            y,
+            saved,
+        }
+    } else {
+        &Forward::<false> {
+            slab,
+            layer,
+            epsilon,
+            source,
+            kept,
+            y,
+            saved,
+        }
     };
-    slab::run(slab, &passes, |measured, _| {
+    slab::run(slab, passes, |measured, _| {
         if let (Some(running), true) = (running, count > 0) {
             move_running(running, &measured[..2 * channels], count);
         }
@@ -132,32 +146,50 @@ pub fn backward(
         return Ok(());
     }
     let AffineGradients { dx, dgamma, dbeta } = gradients;
-    let passes = Backward {
-        slab,
-        layer,
-        saved,
-        kept,
-        dy,
-        dx: dx.map(DisjointMut::new),
+    let dx = dx.map(DisjointMut::new);
+    let passes: &dyn Passes = if has_whole_bytes(slab.columns) {
+        &Backward::<true> {
+            slab,
+            layer,
+            saved,
+            kept,
+            dy,
+            dx,
+        }
+    } else {
+        &Backward::<false> {
+            slab,
+            layer,
+            saved,
+            kept,
+            dy,
+            dx,
+        }
     };
-    slab::run(slab, &passes, |sums, stride| {
+    slab::run(slab, passes, |sums, stride| {
         sum_samples(sums, stride, 0, dbeta);
         sum_samples(sums, stride, channels, dgamma);
     });
     Ok(())
 }
 
-/// The bits of a range of elements.
+/// Whether every vector starts at a multiple of [`MAX_LANES`], so that its bits are whole bytes: the usual case, and the cheap one.
+fn has_whole_bytes(columns: Columns) -> bool {
+    columns.width.is_multiple_of(MAX_LANES)
+}
+
+/// The bits of a range of elements; for `WHOLE` see [`has_whole_bytes`].
 #[derive(Clone, Copy)]
-struct Kept<'a> {
+struct Kept<'a, const WHOLE: bool> {
     bits: &'a [u8],
     /// The first element of the range.
     start: usize,
 }
 
-impl<'a> Kept<'a> {
+impl<'a, const WHOLE: bool> Kept<'a, WHOLE> {
     /// The bits of the elements in `range`.
-    fn new(bits: &'a [u8], range: &Range<usize>) -> Self {
+    fn new(bits: &'a [u8], columns: Columns, range: &Range<usize>) -> Self {
+        assert!(!WHOLE || (has_whole_bytes(columns) && range.start.is_multiple_of(MAX_LANES)));
         assert!(bits.len() >= mask_bytes(range.end));
         Kept {
             bits,
@@ -173,22 +205,31 @@ impl<'a> Kept<'a> {
     unsafe fn select<S: Simd>(&self, simd: S, at: usize, value: S::F32) -> S::F32 {
         let element = self.start + at;
         // SAFETY: `new` checked that four bytes follow for every element; they hold its bit and at least the 24 after it.
-        let bytes = unsafe { self.bits.as_ptr().add(element / 8).cast::<[u8; 4]>().read() };
-        let bits = u32::from_le_bytes(bytes) >> (element % 8);
+        let bits = unsafe {
+            let bytes = self.bits.as_ptr().add(element / 8);
+            if WHOLE && S::LANES == 16 {
+                u32::from(u16::from_le_bytes(bytes.cast::<[u8; 2]>().read()))
+            } else if WHOLE && S::LANES == 8 {
+                u32::from(bytes.read())
+            } else {
+                u32::from_le_bytes(bytes.cast::<[u8; 4]>().read()) >> (element % 8)
+            }
+        };
         simd.select(simd.unpack(bits), value, simd.zero())
     }
 }
 
-struct Forward<'a> {
+struct Forward<'a, const WHOLE: bool> {
     slab: Slab,
     layer: IndependentComponent<'a>,
     epsilon: f32,
-    kept: &'a [u8],
+    source: KeptBits,
+    kept: DisjointMut<'a, u8>,
     y: DisjointMut<'a, f32>,
     saved: DisjointMut<'a, f32>,
 }
 
-impl Passes for Forward<'_> {
+impl<const WHOLE: bool> Passes for Forward<'_, WHOLE> {
     fn measurement_length(&self) -> usize {
         2 * self.slab.columns.channels
     }
@@ -198,6 +239,11 @@ impl Passes for Forward<'_> {
     }
 
     fn measure(&self, range: Range<usize>, _: &[f32], measurement: &mut [f64]) {
+        // Pieces start at whole bytes, since their rows are a multiple of 8; each has a stream of its own.
+        assert!(range.start.is_multiple_of(8));
+        // SAFETY: pieces do not overlap.
+        let bits = unsafe { self.kept.part(range.start / 8..range.end.div_ceil(8)) };
+        self.source.fill(range.start as u64, bits);
         let x = &self.layer.x[range];
         measure(self.slab.columns, x, self.epsilon, measurement);
     }
@@ -223,11 +269,12 @@ impl Passes for Forward<'_> {
         // SAFETY: ranges of different tasks do not overlap.
         let y = unsafe { self.y.part(range.clone()) };
         let columns = self.slab.columns;
-        let kept = Kept::new(self.kept, &range);
+        // SAFETY: every piece was measured, and nothing writes bits any more.
+        let kept = Kept::<WHOLE>::new(unsafe { self.kept.whole() }, columns, &range);
         let x = &self.layer.x[range];
         assert_eq!(x.len(), y.len());
         assert!(parameters.len() >= FORWARD_PARAMETERS * columns.padded);
-        let terms = NormalizeAndDrop {
+        let terms = NormalizeAndDrop::<WHOLE> {
             x,
             kept,
             y,
@@ -239,9 +286,9 @@ impl Passes for Forward<'_> {
     }
 }
 
-struct NormalizeAndDrop<'a> {
+struct NormalizeAndDrop<'a, const WHOLE: bool> {
     x: &'a [f32],
-    kept: Kept<'a>,
+    kept: Kept<'a, WHOLE>,
     y: &'a mut [f32],
     parameters: &'a [f32],
     padded: usize,
@@ -249,7 +296,7 @@ struct NormalizeAndDrop<'a> {
 }
 
 // SAFETY: `Forward::map` checked that all arrays have `length` elements, and the parameters' length.
-unsafe impl Terms<0> for NormalizeAndDrop<'_> {
+unsafe impl<const WHOLE: bool> Terms<0> for NormalizeAndDrop<'_, WHOLE> {
     type Parameters<S: Simd> = [S::F32; FORWARD_PARAMETERS];
 
     fn length(&self) -> usize {
@@ -284,7 +331,7 @@ unsafe impl Terms<0> for NormalizeAndDrop<'_> {
     }
 }
 
-struct Backward<'a> {
+struct Backward<'a, const WHOLE: bool> {
     slab: Slab,
     layer: IndependentComponent<'a>,
     saved: &'a [f32],
@@ -293,9 +340,9 @@ struct Backward<'a> {
     dx: Option<DisjointMut<'a, f32>>,
 }
 
-impl Backward<'_> {
-    fn inputs(&self, range: Range<usize>) -> MaskedInputs<'_> {
-        let kept = Kept::new(self.kept, &range);
+impl<const WHOLE: bool> Backward<'_, WHOLE> {
+    fn inputs(&self, range: Range<usize>) -> MaskedInputs<'_, WHOLE> {
+        let kept = Kept::<WHOLE>::new(self.kept, self.slab.columns, &range);
         let (x, dy) = (&self.layer.x[range.clone()], &self.dy[range]);
         assert_eq!(x.len(), dy.len());
         MaskedInputs {
@@ -307,7 +354,7 @@ impl Backward<'_> {
     }
 }
 
-impl Passes for Backward<'_> {
+impl<const WHOLE: bool> Passes for Backward<'_, WHOLE> {
     fn measurement_length(&self) -> usize {
         2 * self.slab.columns.channels
     }
@@ -324,7 +371,7 @@ impl Passes for Backward<'_> {
     fn measure(&self, range: Range<usize>, parameters: &[f32], measurement: &mut [f64]) {
         let columns = self.slab.columns;
         assert!(parameters.len() >= SUM_PARAMETERS * columns.padded);
-        let terms = MaskedSums {
+        let terms = MaskedSums::<WHOLE> {
             inputs: self.inputs(range),
             columns,
             parameters,
@@ -360,7 +407,7 @@ impl Passes for Backward<'_> {
         let columns = self.slab.columns;
         assert!(parameters.len() >= GRADIENT_PARAMETERS * columns.padded);
         assert_eq!(dx.len(), range.len());
-        let terms = MaskedGradient {
+        let terms = MaskedGradient::<WHOLE> {
             inputs: self.inputs(range),
             columns,
             parameters,
@@ -372,14 +419,14 @@ impl Passes for Backward<'_> {
 
 /// Inputs of the backward pass, all of the same length.
 #[derive(Clone, Copy)]
-struct MaskedInputs<'a> {
+struct MaskedInputs<'a, const WHOLE: bool> {
     x: &'a [f32],
     dy: &'a [f32],
-    kept: Kept<'a>,
+    kept: Kept<'a, WHOLE>,
     factor: f32,
 }
 
-impl MaskedInputs<'_> {
+impl<const WHOLE: bool> MaskedInputs<'_, WHOLE> {
     /// `(normalized x but for the mean's rest, dy where it was kept)`.
     ///
     /// # Safety
@@ -405,14 +452,14 @@ impl MaskedInputs<'_> {
     }
 }
 
-struct MaskedSums<'a> {
-    inputs: MaskedInputs<'a>,
+struct MaskedSums<'a, const WHOLE: bool> {
+    inputs: MaskedInputs<'a, WHOLE>,
     columns: Columns,
     parameters: &'a [f32],
 }
 
 // SAFETY: `Backward::inputs` and `measure` checked the lengths.
-unsafe impl Terms<2> for MaskedSums<'_> {
+unsafe impl<const WHOLE: bool> Terms<2> for MaskedSums<'_, WHOLE> {
     type Parameters<S: Simd> = [S::F32; SUM_PARAMETERS];
 
     fn length(&self) -> usize {
@@ -442,15 +489,15 @@ unsafe impl Terms<2> for MaskedSums<'_> {
     }
 }
 
-struct MaskedGradient<'a> {
-    inputs: MaskedInputs<'a>,
+struct MaskedGradient<'a, const WHOLE: bool> {
+    inputs: MaskedInputs<'a, WHOLE>,
     columns: Columns,
     parameters: &'a [f32],
     dx: &'a mut [f32],
 }
 
 // SAFETY: `Backward::inputs` and `map` checked the lengths.
-unsafe impl Terms<0> for MaskedGradient<'_> {
+unsafe impl<const WHOLE: bool> Terms<0> for MaskedGradient<'_, WHOLE> {
     type Parameters<S: Simd> = [S::F32; GRADIENT_PARAMETERS];
 
     fn length(&self) -> usize {
@@ -590,6 +637,23 @@ mod tests {
                 }
             }
         });
+    }
+
+    #[test]
+    fn every_piece_draws_its_own_bits() {
+        let shape = Shape {
+            batch: 4,
+            positions: 4096,
+            channels: 16,
+        };
+        let (_, kept) = run(shape, &coarse_values(1 << 18, 1), 0.5);
+        let bytes = 1 << 15;
+        let ones: u32 = kept[..bytes].iter().map(|byte| byte.count_ones()).sum();
+        // Standard deviation 256.
+        assert!(ones.abs_diff(1 << 17) < 1024, "{ones} kept");
+        let first = &kept[..64];
+        let repetitions = kept[64..bytes].chunks(64).filter(|chunk| *chunk == first);
+        assert_eq!(repetitions.count(), 0);
     }
 
     #[test]

@@ -44,6 +44,7 @@ mod row;
 mod rows;
 mod scratch;
 mod slab;
+mod sum_rows;
 
 pub mod batch;
 pub mod evo;
@@ -62,3 +63,4 @@ pub mod rms;
 pub mod switchable;
 
 pub use geometry::{Affine, AffineGradients, Shape};
+pub(crate) use sum_rows::sum_rows;

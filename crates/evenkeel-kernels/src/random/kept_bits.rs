@@ -1,86 +1,103 @@
 //! One bit for each value that dropout keeps.
 
-use super::fill::PIECE;
-use super::philox::{GROUP, Generator};
+use super::philox::{Generator, SIDE_BY_SIDE};
+use super::xoshiro::Xoshiro;
 use crate::error::{KernelError, Result};
 use crate::isa::bits::{BitOp, BitSimd, dispatch_bits};
-use crate::parallel::{DisjointMut, for_each_task, piece};
 
-/// Bytes that one group of random words fills: 16 bits of randomness for each bit.
-const GROUP_BYTES: usize = 2 * GROUP / 8;
+/// Bytes of bits that come from one word of every generator: 16 bits of randomness for each bit.
+const STEP_BYTES: usize = 2 * SIDE_BY_SIDE / 8;
 
-/// Sets each bit with chance `1 - rate`, by Philox4x32-7. Two bits come from one random word, so the chance is a multiple of 2^-16: the nearest one.
+/// Independent bits, each 1 with chance `1 - rate`, in any number of streams.
 ///
-/// # Errors
-/// Where the rate is not in `0..1`.
-pub fn fill_kept_bits(generator: Generator, rate: f32, bits: &mut [u8]) -> Result {
-    if !(0.0..1.0).contains(&rate) {
-        return Err(KernelError::Invalid(format!(
-            "bits with a drop rate of {rate}: expected at least 0 and less than 1"
-        )));
-    }
-    let threshold = (f64::from(rate) * 65_536.0).round().min(65_535.0) as u16;
-    if threshold == 0 {
-        bits.fill(u8::MAX);
-        return Ok(());
-    }
-    let length = bits.len();
-    let piece_bytes = PIECE / GROUP * GROUP_BYTES;
-    let parts = DisjointMut::new(bits);
-    for_each_task(
-        length.div_ceil(piece_bytes),
-        length.saturating_mul(16),
-        |task| {
-            // SAFETY: pieces do not overlap.
-            let bits = unsafe { parts.part(piece(task, piece_bytes, length)) };
-            dispatch_bits(FillBits {
-                generator,
-                threshold,
-                first_group: (task * (PIECE / GROUP)) as u64,
-                bits,
-            });
-        },
-    );
-    Ok(())
+/// Bits are needed by the million and decide nothing but which values a layer drops, so each is a comparison of 16 bits of
+/// xoshiro128++, whose state is a group of Philox's words: the chance is a multiple of 2^-16, the nearest one.
+#[derive(Clone, Copy, Debug)]
+pub struct KeptBits {
+    generator: Generator,
+    /// Numbers below it drop their value.
+    threshold: u16,
 }
 
-struct FillBits<'a> {
-    generator: Generator,
-    threshold: u16,
-    first_group: u64,
+impl KeptBits {
+    /// Bits that follow from `generator` and the stream's number.
+    ///
+    /// # Errors
+    /// Where the rate is not in `0..1`.
+    pub fn new(generator: Generator, rate: f32) -> Result<Self> {
+        if !(0.0..1.0).contains(&rate) {
+            return Err(KernelError::Invalid(format!(
+                "a drop rate of {rate}: expected at least 0 and less than 1"
+            )));
+        }
+        let threshold = (f64::from(rate) * 65_536.0).round().min(65_535.0) as u16;
+        Ok(KeptBits {
+            generator,
+            threshold,
+        })
+    }
+
+    /// Fills `bits` with the first bits of stream `stream`, on the calling thread.
+    pub fn fill(self, stream: u64, bits: &mut [u8]) {
+        if self.threshold == 0 {
+            bits.fill(u8::MAX);
+        } else {
+            dispatch_bits(Fill {
+                source: self,
+                stream,
+                bits,
+            });
+        }
+    }
+}
+
+struct Fill<'a> {
+    source: KeptBits,
+    stream: u64,
     bits: &'a mut [u8],
 }
 
-impl BitOp for FillBits<'_> {
+impl BitOp for Fill<'_> {
     type Output = ();
 
     #[inline(always)]
     fn call<S: BitSimd>(self, simd: S) {
-        let threshold = simd.splat(u32::from(self.threshold));
-        for (group, bits) in self.bits.chunks_mut(GROUP_BYTES).enumerate() {
-            let words = self.generator.quick_group(self.first_group + group as u64);
-            // Word w decides bit w % 8 of byte w / 8 with its lower half, of byte 8 + w / 8 with its upper half.
-            let mut halves = [[0u32; GROUP]; 2];
-            for (at, &word) in words.as_flattened().iter().enumerate() {
-                halves[0][at] = word & 0xffff;
-                halves[1][at] = word >> 16;
-            }
-            let mut kept = [0u8; GROUP_BYTES];
-            for (target, source) in kept
-                .chunks_exact_mut(2)
-                .zip(halves.as_flattened().chunks_exact(16))
-            {
-                let mut dropped = 0;
-                for lane in (0..16).step_by(S::LANES) {
-                    // SAFETY: LANES divides 16.
-                    let half = unsafe { simd.load(source.as_ptr().add(lane)) };
-                    dropped |= simd.less(half, threshold) << lane;
-                }
-                target.copy_from_slice(&(!dropped as u16).to_le_bytes());
-            }
-            bits.copy_from_slice(&kept[..bits.len()]);
+        let threshold = simd.splat(u32::from(self.source.threshold));
+        let mut generators = Xoshiro::new(self.source.generator, self.stream);
+        let mut steps = self.bits.chunks_exact_mut(STEP_BYTES);
+        for bits in &mut steps {
+            bits.copy_from_slice(&step(simd, &mut generators, threshold));
+        }
+        let rest = steps.into_remainder();
+        if !rest.is_empty() {
+            let bits = step(simd, &mut generators, threshold);
+            rest.copy_from_slice(&bits[..rest.len()]);
         }
     }
+}
+
+/// The bits of the next word of every generator: bit `lane` comes from the word's lower half, bit `16 + lane` from its upper half.
+#[inline(always)]
+fn step<S: BitSimd>(simd: S, generators: &mut Xoshiro, threshold: S::Words) -> [u8; STEP_BYTES] {
+    let words = generators.next();
+    let (mut lower, mut upper) = ([0; SIDE_BY_SIDE], [0; SIDE_BY_SIDE]);
+    for lane in 0..SIDE_BY_SIDE {
+        lower[lane] = words[lane] & 0xffff;
+        upper[lane] = words[lane] >> 16;
+    }
+    let mut dropped = 0;
+    for lane in (0..SIDE_BY_SIDE).step_by(S::LANES) {
+        // SAFETY: LANES divides 16.
+        let (lower, upper) = unsafe {
+            (
+                simd.load(lower.as_ptr().add(lane)),
+                simd.load(upper.as_ptr().add(lane)),
+            )
+        };
+        dropped |= simd.less(lower, threshold) << lane;
+        dropped |= simd.less(upper, threshold) << (SIDE_BY_SIDE + lane);
+    }
+    (!dropped).to_le_bytes()
 }
 
 #[cfg(test)]
@@ -93,47 +110,76 @@ mod tests {
         sequence: 3,
     };
 
+    fn filled(rate: f32, stream: u64, bytes: usize) -> Vec<u8> {
+        let mut bits = vec![0; bytes];
+        KeptBits::new(GENERATOR, rate)
+            .unwrap()
+            .fill(stream, &mut bits);
+        bits
+    }
+
     #[test]
     fn bits_are_words_compared_at_every_level_and_length() {
         at_every_level(|| {
-            for length in [0, 1, 7, 15, 16, 17, 4095, 4097, 9000] {
-                let mut bits = vec![0; length];
-                fill_kept_bits(GENERATOR, 0.3, &mut bits).unwrap();
-                for (index, &byte) in bits.iter().enumerate() {
-                    let (group, within) = (index / GROUP_BYTES, index % GROUP_BYTES);
-                    let mut expected = 0;
+            for length in [0, 1, 3, 4, 5, 7, 64, 4097] {
+                let mut generators = Xoshiro::new(GENERATOR, 9);
+                let mut words = [0; SIDE_BY_SIDE];
+                for (index, byte) in filled(0.3, 9, length).into_iter().enumerate() {
+                    let within = index % STEP_BYTES;
+                    if within == 0 {
+                        words = generators.next();
+                    }
                     for bit in 0..8 {
-                        let at = group * GROUP + within % 8 * 8 + bit;
-                        let words = GENERATOR.quick_group((at / GROUP) as u64);
-                        let word = words.as_flattened()[at % GROUP];
-                        let half = if within < 8 {
+                        let word = words[(8 * within + bit) % SIDE_BY_SIDE];
+                        let half = if within < 2 {
                             word & 0xffff
                         } else {
                             word >> 16
                         };
-                        expected |= u8::from(f64::from(half) >= (0.3f64 * 65536.0).round()) << bit;
+                        let kept = f64::from(half) >= (0.3f64 * 65536.0).round();
+                        assert_eq!(byte >> bit & 1 == 1, kept, "byte {index} of {length}");
                     }
-                    assert_eq!(byte, expected, "byte {index} of {length}");
                 }
             }
         });
     }
 
+    /// How many standard deviations lie between a count of successes and its expectation.
+    fn surprise(successes: u32, trials: usize, chance: f64) -> f64 {
+        let trials = trials as f64;
+        let deviation = (trials * chance * (1.0 - chance)).sqrt();
+        (f64::from(successes) - trials * chance).abs() / deviation.max(1e-30)
+    }
+
     #[test]
     fn the_share_of_ones_is_what_was_asked_for() {
         for rate in [0.0f32, 0.05, 0.5, 0.95] {
-            let mut bits = vec![0; 1 << 17];
-            fill_kept_bits(GENERATOR, rate, &mut bits).unwrap();
-            let ones: u32 = bits.iter().map(|byte| byte.count_ones()).sum();
-            let count = (8 * bits.len()) as f64;
-            let expected = count * (1.0 - f64::from(rate));
-            let deviation = (count * f64::from(rate) * (1.0 - f64::from(rate))).sqrt();
-            assert!(
-                (f64::from(ones) - expected).abs() <= 4.0 * deviation,
-                "{rate}"
-            );
+            let bits = filled(rate, 0, 1 << 17);
+            let ones = bits.iter().map(|byte| byte.count_ones()).sum();
+            let kept = 1.0 - f64::from(rate);
+            assert!(surprise(ones, 8 * bits.len(), kept) <= 4.0, "{rate}");
         }
-        assert!(fill_kept_bits(GENERATOR, 1.0, &mut [0]).is_err());
-        assert!(fill_kept_bits(GENERATOR, f32::NAN, &mut [0]).is_err());
+        assert!(KeptBits::new(GENERATOR, 1.0).is_err());
+        assert!(KeptBits::new(GENERATOR, f32::NAN).is_err());
+    }
+
+    #[test]
+    fn bits_do_not_depend_on_those_before_nor_on_other_streams() {
+        let rate = 0.25f32;
+        let both = f64::from((1.0 - rate) * (1.0 - rate));
+        let bits = filled(rate, 1, 1 << 15);
+        let bit = |at: usize| bits[at / 8] >> (at % 8) & 1;
+        let count = 8 * bits.len();
+        for distance in [1, 2, 7, 8, 16, 31, 32, 64, 512, 4096] {
+            let pairs = (distance..count).map(|at| u32::from(bit(at) & bit(at - distance)));
+            let ones = pairs.sum();
+            // Neighbouring pairs share a bit, so their count varies a little more than that of as many independent ones.
+            assert!(surprise(ones, count - distance, both) <= 6.0, "{distance}");
+        }
+        for stream in [0, 2, 1 << 15, 1 << 32] {
+            let others = filled(rate, stream, 1 << 15);
+            let pairs = bits.iter().zip(&others).map(|(a, b)| (a & b).count_ones());
+            assert!(surprise(pairs.sum(), count, both) <= 4.0, "{stream}");
+        }
     }
 }

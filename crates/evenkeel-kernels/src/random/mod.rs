@@ -8,10 +8,11 @@ mod fill;
 mod kept_bits;
 mod normal;
 mod philox;
+mod xoshiro;
 
 pub use dropout::{dropout, dropout_in_place};
 pub use fill::{fill_integers, fill_normal, fill_uniform, permutation};
-pub use kept_bits::fill_kept_bits;
+pub use kept_bits::KeptBits;
 pub use philox::{GROUP, Generator, philox4x32};
 
 #[cfg(test)]

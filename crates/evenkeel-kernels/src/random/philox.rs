@@ -3,9 +3,6 @@
 const MULTIPLIERS: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];
 const WEYL: [u32; 2] = [0x9E37_79B9, 0xBB67_AE85];
 const ROUNDS: usize = 10;
-/// The fewest rounds with which the generator passed all of BigCrush in the paper (Philox4x32-7): for bits that are needed by the
-/// million and decide nothing but which values a layer drops.
-pub(super) const QUICK_ROUNDS: usize = 7;
 
 /// Blocks that are generated side by side, so that the compiler can use whole vectors.
 pub(super) const SIDE_BY_SIDE: usize = 16;
@@ -17,7 +14,7 @@ pub const GROUP: usize = 4 * SIDE_BY_SIDE;
 #[inline(always)]
 pub fn philox4x32(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
     let mut words = counter.map(|word| [word]);
-    rounds::<1, ROUNDS>(&mut words, key);
+    rounds(&mut words, key);
     words.map(|[word]| word)
 }
 
@@ -26,7 +23,7 @@ pub fn philox4x32(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
 /// Words live in the lower halves of u64, whose upper halves hold anything: that is what vector instructions multiply, so nothing is
 /// packed or unpacked between the rounds.
 #[inline(always)]
-fn rounds<const N: usize, const R: usize>(words: &mut [[u32; N]; 4], mut key: [u32; 2]) {
+fn rounds<const N: usize>(words: &mut [[u32; N]; 4], mut key: [u32; 2]) {
     const LOWER: u64 = 0xffff_ffff;
     let mut wide = [[0u64; N]; 4];
     for word in 0..4 {
@@ -34,7 +31,7 @@ fn rounds<const N: usize, const R: usize>(words: &mut [[u32; N]; 4], mut key: [u
             wide[word][lane] = u64::from(words[word][lane]);
         }
     }
-    for _ in 0..R {
+    for _ in 0..ROUNDS {
         for lane in 0..N {
             let first = (wide[0][lane] & LOWER) * u64::from(MULTIPLIERS[0]);
             let second = (wide[2][lane] & LOWER) * u64::from(MULTIPLIERS[1]);
@@ -71,17 +68,6 @@ impl Generator {
     /// is how vectors make them.
     #[inline(always)]
     pub fn group(&self, index: u64) -> [[u32; SIDE_BY_SIDE]; 4] {
-        self.group_of::<ROUNDS>(index)
-    }
-
-    /// As [`Self::group`], with [`QUICK_ROUNDS`]: other words.
-    #[inline(always)]
-    pub(super) fn quick_group(&self, index: u64) -> [[u32; SIDE_BY_SIDE]; 4] {
-        self.group_of::<QUICK_ROUNDS>(index)
-    }
-
-    #[inline(always)]
-    fn group_of<const R: usize>(&self, index: u64) -> [[u32; SIDE_BY_SIDE]; 4] {
         let first = index.wrapping_mul(SIDE_BY_SIDE as u64);
         let mut words = [[0u32; SIDE_BY_SIDE]; 4];
         for lane in 0..SIDE_BY_SIDE {
@@ -91,7 +77,7 @@ impl Generator {
             words[2][lane] = self.sequence as u32;
             words[3][lane] = (self.sequence >> 32) as u32;
         }
-        rounds::<SIDE_BY_SIDE, R>(&mut words, [self.seed as u32, (self.seed >> 32) as u32]);
+        rounds(&mut words, [self.seed as u32, (self.seed >> 32) as u32]);
         words
     }
 

@@ -29,13 +29,6 @@ fn philox_gives_the_published_known_answers() {
     for (counter, key, want) in cases {
         assert_eq!(philox4x32(counter, key), want);
     }
-    // With seven rounds.
-    let zeros = Generator {
-        seed: 0,
-        sequence: 0,
-    };
-    let words = zeros.quick_group(0).map(|words| words[0]);
-    assert_eq!(words, [0x5f6f_b709, 0x0d89_3f64, 0x4f12_1f81, 0x4f73_0a48]);
 }
 
 #[test]
