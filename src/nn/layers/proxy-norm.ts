@@ -97,18 +97,17 @@ export class ProxyNorm extends NormalizationLayer {
       beta: beta as Parameter,
       proxyGamma,
       proxyBeta,
-      nodes: this.#nodes,
       activation,
     };
   }
 
-  /** The statistics `[2, channels]`, made anew where a parameter has changed since. */
+  /** The statistics, made anew where a parameter has changed since. */
   #current(): Tensor {
     const proxy = this.#proxy();
     const versions = [proxy.gamma, proxy.beta, this.proxyGamma, this.proxyBeta].map(({ storage }) => storage.version);
     if (this.#statistics === undefined || versions.some((version, index) => version !== this.#versions[index])) {
       this.#statistics?.dispose();
-      this.#statistics = keep(proxyStatistics(proxy, this.proxyEpsilon));
+      this.#statistics = keep(proxyStatistics(proxy, this.#nodes, this.proxyEpsilon));
       this.#versions = versions;
     }
     return this.#statistics;

@@ -4,7 +4,7 @@ import { allocate, run, type Tensor } from '../tensor';
 import { activationWords, type FusedActivation } from './fused-activation';
 import { checkChannels, geometryOf, recordNormalization } from './normalization';
 
-/** The parameters of a proxy, each `[channels]`, its nodes, and the activation. */
+/** The parameters of a proxy, each `[channels]`, and the activation. */
 export interface ProxyOptions {
   /** Scale in front of the activation. */
   readonly gamma: Tensor;
@@ -14,15 +14,13 @@ export interface ProxyOptions {
   readonly proxyGamma: Tensor;
   /** The proxy's mean. */
   readonly proxyBeta: Tensor;
-  /** Quantiles of the standard normal distribution, `[count]`. */
-  readonly nodes: Tensor;
   /** The activation. */
   readonly activation: FusedActivation;
 }
 
 /** Options of {@link proxyNorm}. */
 export interface ProxyNormOptions extends ProxyOptions {
-  /** What {@link proxyStatistics} made from the same options: `[2, channels]`. */
+  /** What {@link proxyStatistics} made from the same options. */
   readonly statistics: Tensor;
   /** Groups of neighbouring channels that share their statistics; must divide the channels. */
   readonly groups: number;
@@ -30,18 +28,22 @@ export interface ProxyNormOptions extends ProxyOptions {
   readonly epsilon: number;
 }
 
-function parametersOf({ gamma, beta, proxyGamma, proxyBeta, nodes }: ProxyOptions): readonly Tensor[] {
-  return [gamma, beta, proxyGamma, proxyBeta, nodes];
+function parametersOf({ gamma, beta, proxyGamma, proxyBeta }: ProxyOptions): readonly Tensor[] {
+  return [gamma, beta, proxyGamma, proxyBeta];
 }
 
+/** Rows of what {@link proxyStatistics} returns. */
+const STATISTICS = 6;
+
 /**
- * Mean and inverse standard deviation, `[2, channels]`, of `activation(gamma · (node · (1 + proxyGamma) + proxyBeta) + beta)` over the
- * nodes. They depend on parameters alone, so they hold until one changes. Not differentiable: {@link proxyNorm} gives the gradients.
+ * Mean and inverse standard deviation of `activation(gamma · (node · (1 + proxyGamma) + proxyBeta) + beta)` over the nodes (quantiles of
+ * the standard normal distribution, `[count]`), and four means more that the gradients need: `[6, channels]`. They depend on parameters
+ * alone, so they hold until one changes. Not differentiable: {@link proxyNorm} gives the gradients.
  */
-export function proxyStatistics(options: ProxyOptions, epsilon: number): Tensor {
+export function proxyStatistics(options: ProxyOptions, nodes: Tensor, epsilon: number): Tensor {
   const activation = activationWords('proxyStatistics', options.activation);
-  const statistics = allocate('proxyStatistics', [2, options.gamma.size]);
-  run('proxy_statistics', [statistics], ...parametersOf(options), epsilon, ...activation);
+  const statistics = allocate('proxyStatistics', [STATISTICS, options.gamma.size]);
+  run('proxy_statistics', [statistics], ...parametersOf(options), nodes, epsilon, ...activation);
   return statistics;
 }
 
@@ -53,7 +55,7 @@ export function proxyStatistics(options: ProxyOptions, epsilon: number): Tensor 
  */
 export function proxyNorm(input: Tensor, options: ProxyNormOptions): Tensor {
   const { batch, positions, channels } = geometryOf('proxyNorm', input, options);
-  const { gamma, beta, proxyGamma, proxyBeta, nodes, statistics, groups, epsilon } = options;
+  const { gamma, beta, proxyGamma, proxyBeta, statistics, groups, epsilon } = options;
   checkChannels('proxyNorm', 'proxyGamma', proxyGamma, channels, input.shape);
   checkChannels('proxyNorm', 'proxyBeta', proxyBeta, channels, input.shape);
   if (!Number.isInteger(groups) || groups < 1 || channels % groups !== 0) {
@@ -69,7 +71,7 @@ export function proxyNorm(input: Tensor, options: ProxyNormOptions): Tensor {
   run('proxy_norm', [output, saved], input, ...parametersOf(options), statistics, ...words, epsilon);
   recordNormalization('proxyNorm', [input, gamma, beta, proxyGamma, proxyBeta], output, {
     operation: 'proxy_norm_backward',
-    statistics: [nodes, statistics, saved],
+    statistics: [statistics, saved],
     words,
   });
   saved.dispose();

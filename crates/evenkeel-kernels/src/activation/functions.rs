@@ -5,6 +5,9 @@ use crate::isa::Simd;
 
 /// An activation function that kernels inline.
 pub trait ActivationFunction: Copy + Send + Sync {
+    /// Whether the value is `x` times the derivative everywhere.
+    const HOMOGENEOUS: bool = false;
+
     /// The value at `x`. NaN gives NaN; infinities give the limit.
     fn apply<S: Simd>(self, simd: S, x: S::F32) -> S::F32;
 
@@ -30,6 +33,8 @@ pub trait ActivationFunction: Copy + Send + Sync {
 pub struct Identity;
 
 impl ActivationFunction for Identity {
+    const HOMOGENEOUS: bool = true;
+
     #[inline(always)]
     fn apply<S: Simd>(self, _: S, x: S::F32) -> S::F32 {
         x
@@ -49,6 +54,8 @@ impl ActivationFunction for Identity {
 pub struct Relu;
 
 impl ActivationFunction for Relu {
+    const HOMOGENEOUS: bool = true;
+
     #[inline(always)]
     fn apply<S: Simd>(self, simd: S, x: S::F32) -> S::F32 {
         // In this order a NaN in x stays.
@@ -72,6 +79,8 @@ pub struct LeakyRelu {
 }
 
 impl ActivationFunction for LeakyRelu {
+    const HOMOGENEOUS: bool = true;
+
     #[inline(always)]
     fn apply<S: Simd>(self, simd: S, x: S::F32) -> S::F32 {
         let below = simd.mul(x, simd.splat(self.slope));

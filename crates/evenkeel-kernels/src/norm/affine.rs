@@ -13,10 +13,10 @@ pub(super) const SUM_PARAMETERS: usize = 4;
 /// Parameters of [`GradientMap`]: those of [`GradientSums`], gamma, and the two means that are projected out.
 pub(super) const GRADIENT_PARAMETERS: usize = 7;
 
-const CENTER: usize = 0;
-const SCALE: usize = 1;
-const OFFSET: usize = 2;
-const INVERSE: usize = 3;
+pub(super) const CENTER: usize = 0;
+pub(super) const SCALE: usize = 1;
+pub(super) const OFFSET: usize = 2;
+pub(super) const INVERSE: usize = 3;
 const GAMMA: usize = 4;
 const ALONG: usize = 5;
 const ACROSS: usize = 6;

@@ -6,17 +6,20 @@
 //!
 //! The proxy's mean `m` and inverse deviation `r` depend on parameters alone ([`statistics`]), so for the data they are constants: the
 //! forward map ends with one multiplication and one addition more, and the backward map is that of the norm, with `gamma * r` for the
-//! scale of the gradient. Besides the sums of a norm the backward pass adds up `dy` and `dy * (activation - m)`, from which the nodes of the
-//! proxy give the gradients of `m` and `r`.
+//! scale of the gradient. Besides the sums of a norm the backward pass adds up `dy` and `dy * activation`; with those, sums over the
+//! proxy's nodes, which depend on parameters alone too, give the gradients of `m` and `r`.
 
-use super::affine::{BackwardInputs, FORWARD_PARAMETERS, SUM_PARAMETERS, load_parameters};
+use super::affine::{
+    BackwardInputs, CENTER, FORWARD_PARAMETERS, INVERSE, OFFSET, SCALE, SUM_PARAMETERS,
+    load_parameters,
+};
 use super::centred::{self, add_pieces, sum_samples};
 use super::columns::{Columns, Terms, load, map_columns, store, sum_columns};
 use super::fused::with_fused;
 use super::geometry::{Affine, Shape, check_epsilon, check_optional};
 use super::group::check_groups;
 use super::proxy_nodes::{node_gradients, node_statistics};
-use super::scratch::{with_f32, with_f64};
+use super::scratch::with_f32;
 use super::slab::{self, Passes, Slab};
 use crate::activation::{Activation, ActivationFunction};
 use crate::error::{KernelError, Result, check_length};
@@ -24,7 +27,11 @@ use crate::isa::Simd;
 use crate::parallel::DisjointMut;
 use std::ops::Range;
 
-/// The parameters of the proxy, each `[channels]`, and its nodes.
+/// Arrays of `channels` values that [`statistics`] writes: the mean and the inverse deviation of the activated proxy, and four means
+/// from which the gradients of both follow.
+pub const STATISTICS: usize = 6;
+
+/// The parameters of the proxy, each `[channels]`.
 #[derive(Clone, Copy, Debug)]
 pub struct Proxy<'a> {
     /// Scale in front of the activation.
@@ -35,8 +42,6 @@ pub struct Proxy<'a> {
     pub proxy_gamma: &'a [f32],
     /// The proxy's mean.
     pub proxy_beta: &'a [f32],
-    /// Quantiles of the standard normal distribution, at least 1.
-    pub nodes: &'a [f32],
     /// What follows scale and offset.
     pub activation: Activation,
 }
@@ -46,11 +51,7 @@ impl<'a> Proxy<'a> {
         check_length("gamma", self.gamma.len(), channels)?;
         check_length("beta", self.beta.len(), channels)?;
         check_length("proxy gamma", self.proxy_gamma.len(), channels)?;
-        check_length("proxy beta", self.proxy_beta.len(), channels)?;
-        if self.nodes.is_empty() {
-            return Err(KernelError::Invalid("a proxy needs nodes".into()));
-        }
-        Ok(())
+        check_length("proxy beta", self.proxy_beta.len(), channels)
     }
 
     fn affine(&self) -> Affine<'a> {
@@ -69,16 +70,20 @@ impl<'a> Proxy<'a> {
     }
 }
 
-/// The mean of every channel's activated proxy and `1 / sqrt(variance + epsilon)`: `output` is `[2, channels]`.
+/// The mean of every channel's activated proxy, `1 / sqrt(variance + epsilon)`, and what the gradients of both need: `output` is
+/// `[STATISTICS, channels]`. `nodes` are quantiles of the standard normal distribution, at least 1.
 ///
 /// # Errors
 /// Where a length does not fit, there are no nodes, or epsilon is negative or not finite.
-pub fn statistics(proxy: Proxy, epsilon: f32, output: &mut [f32]) -> Result {
+pub fn statistics(proxy: Proxy, nodes: &[f32], epsilon: f32, output: &mut [f32]) -> Result {
     let channels = proxy.gamma.len();
     proxy.check(channels)?;
-    check_length("proxy statistics", output.len(), 2 * channels)?;
+    if nodes.is_empty() {
+        return Err(KernelError::Invalid("a proxy needs nodes".into()));
+    }
+    check_length("proxy statistics", output.len(), STATISTICS * channels)?;
     check_epsilon(epsilon)?;
-    node_statistics(&proxy, epsilon, output);
+    node_statistics(&proxy, nodes, epsilon, output);
     Ok(())
 }
 
@@ -93,7 +98,7 @@ pub struct ProxyNorm<'a> {
     pub x: &'a [f32],
     /// The parameters.
     pub proxy: Proxy<'a>,
-    /// What [`statistics`] found for these parameters: `[2, channels]`.
+    /// What [`statistics`] found for these parameters: `[STATISTICS, channels]`.
     pub statistics: &'a [f32],
 }
 
@@ -107,7 +112,8 @@ impl<'a> ProxyNorm<'a> {
         } = self.shape;
         check_length("x", self.x.len(), self.shape.elements()?)?;
         self.proxy.check(channels)?;
-        check_length("proxy statistics", self.statistics.len(), 2 * channels)?;
+        let statistics = self.statistics.len();
+        check_length("proxy statistics", statistics, STATISTICS * channels)?;
         let saved = check_groups(self.shape, self.groups)?;
         Ok((Slab::new(batch, positions, channels), saved))
     }
@@ -218,7 +224,6 @@ pub fn backward(norm: ProxyNorm, saved: &[f32], dy: &[f32], gradients: ProxyGrad
                     dresidual: None,
                 },
                 scaled,
-                mean: &norm.statistics[..channels],
             },
             |all, stride| {
                 for (index, sum) in sums.chunks_exact_mut(channels).enumerate() {
@@ -235,30 +240,25 @@ pub fn backward(norm: ProxyNorm, saved: &[f32], dy: &[f32], gradients: ProxyGrad
 fn finish_parameters(norm: &ProxyNorm, sums: &[f32], gradients: [Option<&mut [f32]>; 4]) {
     let proxy = &norm.proxy;
     let channels = proxy.gamma.len();
-    let (dz, values) = sums.split_at(2 * channels);
-    let scale = &norm.statistics[channels..];
-    with_f64(2 * channels, |nodes| {
-        node_gradients(proxy, norm.statistics, values, nodes);
-        let [dgamma, dbeta, dproxy_gamma, dproxy_beta] = gradients;
-        let write = |target: Option<&mut [f32]>, value: &dyn Fn(usize) -> f64| {
-            for (channel, target) in target.into_iter().flatten().enumerate() {
-                *target = value(channel) as f32;
+    let [mut dgamma, mut dbeta, mut dproxy_gamma, mut dproxy_beta] = gradients;
+    for channel in 0..channels {
+        let sum = |index: usize| f64::from(sums[index * channels + channel]);
+        let centred = sum(3) - f64::from(norm.statistics[channel]) * sum(2);
+        let (all, along) = node_gradients(norm.statistics, channels, channel, sum(2), centred);
+        let scale = f64::from(norm.statistics[channels + channel]);
+        let gamma = f64::from(proxy.gamma[channel]);
+        let deviation = 1.0 + f64::from(proxy.proxy_gamma[channel]);
+        let mean = f64::from(proxy.proxy_beta[channel]);
+        let write = |target: &mut Option<&mut [f32]>, value: f64| {
+            if let Some(target) = target {
+                target[channel] = value as f32;
             }
         };
-        let (all, along) = nodes.split_at(channels);
-        let own = |channel: usize, sum: usize| {
-            f64::from(scale[channel]) * f64::from(dz[sum * channels + channel])
-        };
-        let gamma = |channel: usize| f64::from(proxy.gamma[channel]);
-        write(dbeta, &|channel| own(channel, 0) + all[channel]);
-        write(dgamma, &|channel| {
-            let deviation = 1.0 + f64::from(proxy.proxy_gamma[channel]);
-            let mean = f64::from(proxy.proxy_beta[channel]);
-            own(channel, 1) + deviation * along[channel] + mean * all[channel]
-        });
-        write(dproxy_gamma, &|channel| gamma(channel) * along[channel]);
-        write(dproxy_beta, &|channel| gamma(channel) * all[channel]);
-    });
+        write(&mut dbeta, scale * sum(0) + all);
+        write(&mut dgamma, scale * sum(1) + deviation * along + mean * all);
+        write(&mut dproxy_gamma, gamma * along);
+        write(&mut dproxy_beta, gamma * all);
+    }
 }
 
 /// Parameters of [`NormalizeProxied`]: those of the norm, `r` and `-m r`.
@@ -287,7 +287,8 @@ impl<A: ActivationFunction> Passes for Forward<'_, A> {
         let (own, outer) = parameters.split_at_mut(FORWARD_PARAMETERS * columns.padded);
         self.norm.finish(sample, measurements, own);
         let (factor, constant) = outer.split_at_mut(columns.padded);
-        let (mean, scale) = self.statistics.split_at(columns.channels);
+        let (mean, rest) = self.statistics.split_at(columns.channels);
+        let scale = &rest[..columns.channels];
         for channel in 0..columns.channels {
             factor[channel] = scale[channel];
             constant[channel] = -mean[channel] * scale[channel];
@@ -357,17 +358,29 @@ unsafe impl<A: ActivationFunction> Terms<0> for NormalizeProxied<'_, A> {
     }
 }
 
-/// Sums of a channel: Σ dz, Σ dz * normalized x, Σ dy, Σ dy * (activation - m), where dz lacks the factor `r`.
+/// Sums of a channel: Σ dz, Σ dz * normalized x, Σ dy, Σ dy * activation, where dz lacks the factor `r`.
 const SUMS: usize = 4;
-/// Parameters of [`ProxySums`]: those of a norm's sums and `m`.
-const PROXY_SUM_PARAMETERS: usize = SUM_PARAMETERS + 1;
+/// The sums without the last, where that follows from the others: see [`ActivationFunction::HOMOGENEOUS`].
+const FEWER_SUMS: usize = SUMS - 1;
 
 struct Backward<'a, A> {
     norm: centred::Backward<'a, A, false>,
     /// `gamma * r`, which scales the gradient of the normalized value.
     scaled: Affine<'a>,
-    /// `m`.
-    mean: &'a [f32],
+}
+
+impl<A: ActivationFunction> Backward<'_, A> {
+    fn add_up<const N: usize>(&self, range: Range<usize>, parameters: &[f32], sums: &mut [f64]) {
+        let columns = self.norm.slab.columns;
+        assert!(parameters.len() >= SUM_PARAMETERS * columns.padded);
+        let terms = ProxySums::<A, N> {
+            inputs: self.norm.inputs.part(range),
+            columns,
+            parameters,
+        };
+        assert_eq!(terms.inputs.x.len(), terms.inputs.dy.len());
+        columns.gathered(sums, |sums| sum_columns(columns, terms, sums));
+    }
 }
 
 impl<A: ActivationFunction> Passes for Backward<'_, A> {
@@ -380,32 +393,32 @@ impl<A: ActivationFunction> Passes for Backward<'_, A> {
     }
 
     fn prepare(&self, sample: usize, parameters: &mut [f32]) {
-        let columns = self.norm.slab.columns;
         self.norm.prepare(sample, parameters);
-        // Where the map's parameters will be.
-        let mean = &mut parameters[SUM_PARAMETERS * columns.padded..][..columns.padded];
-        mean[..columns.channels].copy_from_slice(self.mean);
-        columns.spread(mean);
     }
 
     fn measure(&self, range: Range<usize>, parameters: &[f32], measurement: &mut [f64]) {
-        let columns = self.norm.slab.columns;
-        assert!(parameters.len() >= PROXY_SUM_PARAMETERS * columns.padded);
-        let terms = ProxySums {
-            inputs: self.norm.inputs.part(range),
-            columns,
-            parameters,
-        };
-        assert_eq!(terms.inputs.x.len(), terms.inputs.dy.len());
-        columns.gathered(measurement, |sums| sum_columns(columns, terms, sums));
+        if A::HOMOGENEOUS {
+            let sums = &mut measurement[..FEWER_SUMS * self.norm.slab.columns.channels];
+            self.add_up::<FEWER_SUMS>(range, parameters, sums);
+        } else {
+            self.add_up::<SUMS>(range, parameters, measurement);
+        }
     }
 
     fn finish(&self, sample: usize, measurements: &mut [f64], parameters: &mut [f32]) {
         let channels = self.norm.slab.columns.channels;
         add_pieces(measurements, SUMS * channels);
-        let sums = &mut measurements[..2 * channels];
+        let (sums, outer) = measurements.split_at_mut(2 * channels);
         self.norm
             .finish_scaled(&self.scaled, sample, sums, parameters);
+        if A::HOMOGENEOUS {
+            // dy * activation = dz * (normalized x * gamma + beta).
+            let affine = &self.norm.affine;
+            for channel in 0..channels {
+                let [gamma, beta] = [affine.gamma(channel), affine.beta(channel)].map(f64::from);
+                outer[channels + channel] = gamma * sums[channels + channel] + beta * sums[channel];
+            }
+        }
     }
 
     fn map(&self, range: Range<usize>, parameters: &[f32]) {
@@ -413,15 +426,16 @@ impl<A: ActivationFunction> Passes for Backward<'_, A> {
     }
 }
 
-struct ProxySums<'a, A> {
+/// `N` is [`SUMS`] or [`FEWER_SUMS`].
+struct ProxySums<'a, A, const N: usize> {
     inputs: BackwardInputs<'a, A>,
     columns: Columns,
     parameters: &'a [f32],
 }
 
-// SAFETY: `Backward::measure` checked that the inputs have the same length, and the parameters' length.
-unsafe impl<A: ActivationFunction> Terms<SUMS> for ProxySums<'_, A> {
-    type Parameters<S: Simd> = [S::F32; PROXY_SUM_PARAMETERS];
+// SAFETY: `Backward::add_up` checked that the inputs have the same length, and the parameters' length.
+unsafe impl<A: ActivationFunction, const N: usize> Terms<N> for ProxySums<'_, A, N> {
+    type Parameters<S: Simd> = [S::F32; SUM_PARAMETERS];
 
     fn length(&self) -> usize {
         self.inputs.x.len()
@@ -440,9 +454,8 @@ unsafe impl<A: ActivationFunction> Terms<SUMS> for ProxySums<'_, A> {
         at: usize,
         lanes: usize,
         p: &Self::Parameters<S>,
-        sums: &mut [S::F32; SUMS],
+        sums: &mut [S::F32; N],
     ) {
-        let [center, scale, offset, inverse, mean] = *p;
         let activation = self.inputs.activation;
         // SAFETY: `at + lanes <= length`.
         let (x, dy) = unsafe {
@@ -451,14 +464,18 @@ unsafe impl<A: ActivationFunction> Terms<SUMS> for ProxySums<'_, A> {
                 load(simd, self.inputs.dy.as_ptr().add(at), lanes),
             )
         };
-        let centred = simd.sub(x, center);
-        let z = simd.fma(centred, scale, offset);
-        let (value, dz) = activation.value_and_gradient(simd, z, dy);
+        let centred = simd.sub(x, p[CENTER]);
+        let z = simd.fma(centred, p[SCALE], p[OFFSET]);
+        let dz = if N == SUMS {
+            let (value, dz) = activation.value_and_gradient(simd, z, dy);
+            sums[3] = simd.fma(dy, value, sums[3]);
+            dz
+        } else {
+            activation.gradient(simd, z, dy)
+        };
         sums[0] = simd.add(sums[0], dz);
-        sums[1] = simd.fma(dz, simd.mul(centred, inverse), sums[1]);
+        sums[1] = simd.fma(dz, simd.mul(centred, p[INVERSE]), sums[1]);
         sums[2] = simd.add(sums[2], dy);
-        let deviation = simd.sub(value, mean);
-        sums[3] = simd.fma(dy, deviation, sums[3]);
     }
 }
 

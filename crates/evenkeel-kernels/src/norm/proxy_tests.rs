@@ -24,11 +24,10 @@ fn run(shape: Shape, groups: usize, x: &[f32], activation: Activation) -> Vec<Ve
         beta: &own[1],
         proxy_gamma: &own[2],
         proxy_beta: &own[3],
-        nodes: &NODES,
         activation,
     };
-    let mut constants = vec![f32::NAN; 2 * channels];
-    statistics(proxy, PROXY_EPSILON, &mut constants).unwrap();
+    let mut constants = vec![f32::NAN; STATISTICS * channels];
+    statistics(proxy, &NODES, PROXY_EPSILON, &mut constants).unwrap();
     let norm = ProxyNorm {
         shape,
         groups,
@@ -56,6 +55,7 @@ fn run(shape: Shape, groups: usize, x: &[f32], activation: Activation) -> Vec<Ve
         },
     )
     .unwrap();
+    constants.truncate(2 * channels);
     [constants, y, dx].into_iter().chain(gradients).collect()
 }
 
@@ -179,6 +179,7 @@ fn follows_the_equations_at_every_level() {
             for activation in [
                 Activation::Identity,
                 Activation::Relu,
+                Activation::LeakyRelu { slope: 0.25 },
                 Activation::Silu,
                 Activation::Gelu,
             ] {
@@ -210,11 +211,10 @@ fn a_large_offset_leaves_the_variance_its_digits() {
         beta: &[200.0],
         proxy_gamma: &[0.0],
         proxy_beta: &[0.0],
-        nodes: &nodes,
         activation: Activation::Relu,
     };
-    let mut constants = [0.0; 2];
-    statistics(proxy, 0.0, &mut constants).unwrap();
+    let mut constants = [0.0; STATISTICS];
+    statistics(proxy, &nodes, 0.0, &mut constants).unwrap();
     assert_eq!(constants[0], 200.0);
     assert!((f64::from(constants[1]).powi(-2) / variance - 1.0).abs() < 1e-5);
 }
@@ -255,18 +255,16 @@ fn misfits_are_refused() {
         beta: &[0.0; 4],
         proxy_gamma: &[0.0; 4],
         proxy_beta: &[0.0; 4],
-        nodes: &NODES,
         activation: Activation::Relu,
     };
-    assert!(statistics(proxy(4), 0.03, &mut [0.0; 8]).is_ok());
-    assert!(statistics(proxy(4), 0.03, &mut [0.0; 7]).is_err());
-    assert!(statistics(proxy(3), 0.03, &mut [0.0; 6]).is_err());
-    assert!(statistics(proxy(4), f32::NAN, &mut [0.0; 8]).is_err());
-    let bare = Proxy {
-        nodes: &[],
-        ..proxy(4)
+    let check = |channels, nodes, epsilon, length: usize| {
+        statistics(proxy(channels), nodes, epsilon, &mut vec![0.0; length])
     };
-    assert!(statistics(bare, 0.03, &mut [0.0; 8]).is_err());
+    assert!(check(4, &NODES, 0.03, 24).is_ok());
+    assert!(check(4, &NODES, 0.03, 23).is_err());
+    assert!(check(3, &NODES, 0.03, 18).is_err());
+    assert!(check(4, &NODES, f32::NAN, 24).is_err());
+    assert!(check(4, &[], 0.03, 24).is_err());
     let norm = |groups, statistics| ProxyNorm {
         shape: Shape {
             batch: 1,
@@ -286,13 +284,13 @@ fn misfits_are_refused() {
             &mut vec![0.0; saved],
         )
     };
-    assert!(pass(2, &[1.0; 8], 6).is_ok());
-    assert!(pass(3, &[1.0; 8], 9).is_err());
-    assert!(pass(2, &[1.0; 4], 6).is_err());
-    assert!(pass(2, &[1.0; 8], 5).is_err());
+    assert!(pass(2, &[1.0; 24], 6).is_ok());
+    assert!(pass(3, &[1.0; 24], 9).is_err());
+    assert!(pass(2, &[1.0; 8], 6).is_err());
+    assert!(pass(2, &[1.0; 24], 5).is_err());
     let short = ProxyGradients {
         dproxy_beta: Some(&mut [0.0; 3]),
         ..Default::default()
     };
-    assert!(backward(norm(2, &[1.0; 8]), &[0.0; 6], &[0.0; 8], short).is_err());
+    assert!(backward(norm(2, &[1.0; 24]), &[0.0; 6], &[0.0; 8], short).is_err());
 }

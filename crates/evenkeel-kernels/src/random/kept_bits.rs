@@ -62,7 +62,9 @@ impl BitOp for Fill<'_> {
 
     #[inline(always)]
     fn call<S: BitSimd>(self, simd: S) {
-        let threshold = simd.splat(u32::from(self.source.threshold));
+        // Halves of words are compared as the upper halves of i32, whose smallest is -32768.
+        let threshold = (i32::from(self.source.threshold) - 32_768) << 16;
+        let threshold = simd.splat(threshold as u32);
         let mut generators = Xoshiro::new(self.source.generator, self.stream);
         let mut steps = self.bits.chunks_exact_mut(STEP_BYTES);
         for bits in &mut steps {
@@ -80,10 +82,9 @@ impl BitOp for Fill<'_> {
 #[inline(always)]
 fn step<S: BitSimd>(simd: S, generators: &mut Xoshiro, threshold: S::Words) -> [u8; STEP_BYTES] {
     let words = generators.next();
-    let (mut lower, mut upper) = ([0; SIDE_BY_SIDE], [0; SIDE_BY_SIDE]);
+    let mut lower = [0; SIDE_BY_SIDE];
     for lane in 0..SIDE_BY_SIDE {
-        lower[lane] = words[lane] & 0xffff;
-        upper[lane] = words[lane] >> 16;
+        lower[lane] = words[lane] << 16;
     }
     let mut dropped = 0;
     for lane in (0..SIDE_BY_SIDE).step_by(S::LANES) {
@@ -91,7 +92,7 @@ fn step<S: BitSimd>(simd: S, generators: &mut Xoshiro, threshold: S::Words) -> [
         let (lower, upper) = unsafe {
             (
                 simd.load(lower.as_ptr().add(lane)),
-                simd.load(upper.as_ptr().add(lane)),
+                simd.load(words.as_ptr().add(lane)),
             )
         };
         dropped |= simd.less(lower, threshold) << lane;
@@ -131,12 +132,9 @@ mod tests {
                     }
                     for bit in 0..8 {
                         let word = words[(8 * within + bit) % SIDE_BY_SIDE];
-                        let half = if within < 2 {
-                            word & 0xffff
-                        } else {
-                            word >> 16
-                        };
-                        let kept = f64::from(half) >= (0.3f64 * 65536.0).round();
+                        let half = if within < 2 { word } else { word >> 16 } as u16;
+                        let value = f64::from(half.cast_signed()) + 32_768.0;
+                        let kept = value >= (0.3f64 * 65_536.0).round();
                         assert_eq!(byte >> bit & 1 == 1, kept, "byte {index} of {length}");
                     }
                 }

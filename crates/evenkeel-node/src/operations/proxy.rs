@@ -15,12 +15,12 @@ pub const OPERATIONS: Family = &[
     ("proxy_norm_backward", backward),
 ];
 
-/// The next arguments: `gamma, beta, proxyGamma, proxyBeta, nodes`.
-struct ProxySlots([usize; 5]);
+/// The next arguments: `gamma, beta, proxyGamma, proxyBeta`.
+struct ProxySlots([usize; 4]);
 
 impl ProxySlots {
     fn read(arguments: &mut Arguments) -> Outcome<Self> {
-        let mut slots = [0; 5];
+        let mut slots = [0; 4];
         for slot in &mut slots {
             *slot = arguments.slot()?;
         }
@@ -28,13 +28,12 @@ impl ProxySlots {
     }
 
     fn get<'a>(&self, heap: &'a Heap, activation: Activation) -> Outcome<Proxy<'a>> {
-        let ProxySlots([gamma, beta, proxy_gamma, proxy_beta, nodes]) = *self;
+        let ProxySlots([gamma, beta, proxy_gamma, proxy_beta]) = *self;
         Ok(Proxy {
             gamma: heap.f32(gamma)?,
             beta: heap.f32(beta)?,
             proxy_gamma: heap.f32(proxy_gamma)?,
             proxy_beta: heap.f32(proxy_beta)?,
-            nodes: heap.f32(nodes)?,
             activation,
         })
     }
@@ -43,15 +42,16 @@ impl ProxySlots {
 /// `[statistics] proxy_statistics(gamma, beta, proxyGamma, proxyBeta, nodes, epsilon, activation …)`.
 fn statistics(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
     let slots = ProxySlots::read(arguments)?;
+    let nodes = arguments.slot()?;
     let epsilon = arguments.f32()?;
     let proxy = slots.get(heap, activation(arguments)?)?;
-    let mut output = heap.allocate_f32(2 * proxy.gamma.len())?;
-    proxy::statistics(proxy, epsilon, output.f32_mut()?)?;
+    let mut output = heap.allocate_f32(proxy::STATISTICS * proxy.gamma.len())?;
+    proxy::statistics(proxy, heap.f32(nodes)?, epsilon, output.f32_mut()?)?;
     heap.put(arguments.output(0)?, output);
     Ok(())
 }
 
-/// What both passes read: `input, gamma, beta, proxyGamma, proxyBeta, nodes, statistics, saved (backward only), batch, positions,
+/// What both passes read: `input, gamma, beta, proxyGamma, proxyBeta, statistics, saved (backward only), batch, positions,
 /// channels, groups, activation …`.
 struct NormArguments {
     input: usize,
