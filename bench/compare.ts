@@ -1,5 +1,5 @@
 import { getThreads } from '../src';
-import { callsFor, median, secondsOfEach, spreadOf } from './measure';
+import { callsFor, median, secondsOfEach, spreadOf, WARM_UP, warmUp } from './measure';
 import { TensorFlowPeer } from './peers/tensorflow';
 import { TorchPeer, type TorchRequest } from './peers/torch';
 
@@ -105,12 +105,17 @@ class Peers {
 async function compareOne(one: Case, competitors: readonly Competitor[], options: CompareOptions): Promise<Comparison> {
   const { rounds = 7, seconds = 0.3 } = options;
   const time = (steps: number): Promise<number[]> => secondsOfEach(one.ours, steps);
+  if (one.network) await warmUp(one.ours);
   await time(3);
   const steps = callsFor(seconds, median(await time(2)));
   const variants = competitors.flatMap((competitor) =>
     competitor.variants.map(({ label, time }) => ({ competitor, label, time, steps: 1, times: [] as number[] })),
   );
-  for (const variant of variants) variant.steps = callsFor(seconds, median(await variant.time(2)));
+  for (const variant of variants) {
+    const each = median(await variant.time(2));
+    if (one.network) await variant.time(callsFor(WARM_UP, each));
+    variant.steps = callsFor(seconds, each);
+  }
   const ours: number[] = [];
   for (let round = 0; round < rounds; round++) {
     ours.push(median(await time(steps)));

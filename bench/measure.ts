@@ -20,6 +20,18 @@ export async function secondsOf(work: () => Promise<unknown>, steps: number): Pr
   return median(await secondsOfEach(work, steps));
 }
 
+/** Seconds of work before a training step is timed, on every side. */
+export const WARM_UP = 1.5;
+
+/**
+ * Works for {@link WARM_UP} seconds: V8 compiles the JavaScript of a training step in its first seconds, on threads that take
+ * processors from the kernels.
+ */
+export async function warmUp(work: () => Promise<unknown>): Promise<void> {
+  const end = performance.now() + 1e3 * WARM_UP;
+  while (performance.now() < end) await work();
+}
+
 /** The median of some ratios, with the lowest and the highest. */
 export function spreadOf(ratios: readonly number[]): readonly [median: number, lowest: number, highest: number] {
   return [median(ratios), Math.min(...ratios), Math.max(...ratios)];

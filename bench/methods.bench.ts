@@ -6,7 +6,7 @@
  */
 import { models, nn, optim, randn, scope, synchronize, tensor } from '../src';
 import { type CompareOptions, formatRatio } from './compare';
-import { callsFor, median, secondsOf, spreadOf } from './measure';
+import { callsFor, median, secondsOf, spreadOf, warmUp } from './measure';
 
 /** Something that can be timed. */
 interface Work {
@@ -69,7 +69,7 @@ function stepWork(norm: nn.Normalization, batch: number, transformed = true): Wo
   return {
     run: async () => {
       scope(() => {
-        model.zeroGrad();
+        optimizer.zeroGrad();
         loss.call(model.call(images), labels).backward();
         transform?.apply(model.parameters());
         optimizer.step();
@@ -179,7 +179,7 @@ function stepPairs(): Pair[] {
 async function measurePair({ name, base, method, goal }: Pair, options: CompareOptions): Promise<MethodCost> {
   const { rounds = 7, seconds = 0.3 } = options;
   const [first, second] = [base(), method()];
-  for (const { run } of [first, second]) await secondsOf(run, 3);
+  for (const { run } of [first, second]) await warmUp(run);
   const calls = callsFor(seconds, await secondsOf(first.run, 3));
   const [bases, methods]: [number[], number[]] = [[], []];
   for (let round = 0; round < rounds; round++) {

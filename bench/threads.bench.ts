@@ -2,7 +2,7 @@
 import { getThreads, setThreads } from '../src';
 import { type Case, type CompareOptions, formatRatio } from './compare';
 import { convolution } from './convolution-case';
-import { callsFor, secondsOf, spreadOf } from './measure';
+import { callsFor, secondsOf, spreadOf, warmUp } from './measure';
 import { resnet20 } from './training-case';
 
 function* cases(): Generator<Case> {
@@ -21,7 +21,7 @@ export async function run(options: CompareOptions): Promise<undefined> {
   try {
     for (const one of cases()) {
       if (one.name.includes(only)) {
-        await secondsOf(one.ours, 3);
+        await warmUp(one.ours);
         const steps = callsFor(options.seconds ?? 0.3, await secondsOf(one.ours, 2));
         const ratios: number[] = [];
         for (let round = 0; round < rounds; round++) {

@@ -30,7 +30,7 @@ function trainingStep({ name, model, batch, size, torch }: Training): Case {
     network: true,
     ours: async () => {
       scope(() => {
-        model.zeroGrad();
+        optimizer.zeroGrad();
         loss.call(model.call(images), labels).backward();
         optimizer.step();
       });

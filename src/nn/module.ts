@@ -245,18 +245,23 @@ function join(prefix: string, name: string): string {
   return prefix === '' ? name : `${prefix}.${name}`;
 }
 
-function* partsOf(module: AnyModule): Generator<Part> {
+/** An array and no generator: every training step walks the tree, and walking it was a third of a step's JavaScript. */
+function partsOf(module: AnyModule): Part[] {
   const buffers = Module.bufferNamesOf(module);
-  for (const [name, value] of module.parts()) yield* partsOfValue(name, value, buffers.has(name));
+  const found: Part[] = [];
+  for (const [name, value] of module.parts()) addParts(found, name, value, buffers.has(name));
+  return found;
 }
 
-function* partsOfValue(name: string, value: unknown, isBuffer: boolean): Generator<Part> {
-  if (value instanceof Parameter) yield { kind: 'parameter', name, value };
+function addParts(found: Part[], name: string, value: unknown, isBuffer: boolean): void {
+  // Options are the most numerous properties.
+  if (typeof value !== 'object' || value === null) return;
+  if (value instanceof Parameter) found.push({ kind: 'parameter', name, value });
   else if (value instanceof Tensor) {
-    if (isBuffer) yield { kind: 'buffer', name, value };
-  } else if (value instanceof Module) yield { kind: 'module', name, value: value as AnyModule };
+    if (isBuffer) found.push({ kind: 'buffer', name, value });
+  } else if (value instanceof Module) found.push({ kind: 'module', name, value: value as AnyModule });
   else if (Array.isArray(value)) {
-    for (const [index, element] of value.entries()) yield* partsOfValue(`${name}.${index}`, element, isBuffer);
+    for (const [index, element] of value.entries()) addParts(found, `${name}.${index}`, element, isBuffer);
   }
 }
 
@@ -264,12 +269,13 @@ function visitModules(
   module: AnyModule,
   name: string,
   seen: Set<AnyModule>,
-  visit: (name: string, module: AnyModule) => void,
+  visit: (name: string, module: AnyModule, parts: readonly Part[]) => void,
 ): void {
   if (seen.has(module)) return;
   seen.add(module);
-  visit(name, module);
-  for (const part of partsOf(module)) {
+  const parts = partsOf(module);
+  visit(name, module, parts);
+  for (const part of parts) {
     if (part.kind === 'module') visitModules(part.value, join(name, part.name), seen, visit);
   }
 }
@@ -277,8 +283,8 @@ function visitModules(
 function collect(root: AnyModule, kinds: readonly ('parameter' | 'buffer')[]): [string, Tensor][] {
   const found: [string, Tensor][] = [];
   const seen = new Set<Tensor>();
-  visitModules(root, '', new Set(), (name, module) => {
-    for (const part of partsOf(module)) {
+  visitModules(root, '', new Set(), (name, _module, parts) => {
+    for (const part of parts) {
       if (part.kind === 'module' || !kinds.includes(part.kind) || seen.has(part.value)) continue;
       seen.add(part.value);
       found.push([join(name, part.name), part.value]);

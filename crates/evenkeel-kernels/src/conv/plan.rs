@@ -104,6 +104,10 @@ const WINOGRAD_WEIGHT_BYTES: usize = 4 << 20;
 const WINOGRAD_LARGE_BYTES: usize = 8 << 20;
 /// Tiles whose outer products are summed in registers before they are added to the gradient.
 const WINOGRAD_DEPTH: usize = 96;
+/// Tasks that a Winograd pass is cut into even where a batch of one or two images has few tiles, so that several threads have work.
+const WINOGRAD_TASKS: usize = 4;
+/// Fewest rows of a matrix that a task multiplies: with two vectors each, they keep the multiply-add units busy.
+const WINOGRAD_ROWS: usize = 8;
 
 /// How a pass over 3×3 kernels multiplies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -155,12 +159,15 @@ pub(super) struct WinogradPlan {
     pub panels: usize,
     /// Tiles multiplied together.
     pub group: usize,
+    /// Input channels of one task of the gradient of the weights.
+    pub channels: usize,
 }
 
 /// Plans a Winograd sweep over `tiles` tiles with `rows` channels in the source.
 pub(super) fn winograd(tiles: usize, rows: usize, panels: Panels, elements: usize) -> WinogradPlan {
     let tile_bytes = rows.next_multiple_of(16) * elements * 4;
-    if rows * panels.padded_columns() * elements * 4 > WINOGRAD_WEIGHT_BYTES {
+    let few = tiles < WINOGRAD_TASKS * WINOGRAD_ROWS && panels.count() > 1;
+    if few || rows * panels.padded_columns() * elements * 4 > WINOGRAD_WEIGHT_BYTES {
         // Groups of up to 36 tiles share the second-level cache with the kernels of 64 channels.
         let batch = (WINOGRAD_LARGE_BYTES / tile_bytes).max(36);
         let tiles = tiles.div_ceil(tiles.div_ceil(batch).max(1)).max(1);
@@ -169,9 +176,12 @@ pub(super) fn winograd(tiles: usize, rows: usize, panels: Panels, elements: usiz
             tiles,
             panels: 1,
             group: tiles.div_ceil(tiles.div_ceil(144)),
+            channels: rows,
         }
     } else {
-        let group = (WINOGRAD_BYTES / tile_bytes / 12 * 12).clamp(24, 96);
+        let group = (WINOGRAD_BYTES / tile_bytes / 12 * 12)
+            .clamp(24, 96)
+            .min(share(tiles));
         WinogradPlan {
             large: false,
             tiles: (tiles / TASKS)
@@ -179,8 +189,16 @@ pub(super) fn winograd(tiles: usize, rows: usize, panels: Panels, elements: usiz
                 .next_multiple_of(group),
             panels: panels.count(),
             group,
+            channels: rows,
         }
     }
+}
+
+/// What each of [`WINOGRAD_TASKS`] tasks gets of `rows`: an even share, of at least [`WINOGRAD_ROWS`].
+fn share(rows: usize) -> usize {
+    rows.div_ceil(WINOGRAD_TASKS)
+        .next_multiple_of(4)
+        .max(WINOGRAD_ROWS)
 }
 
 /// Plans a Winograd gradient of the weights over `tiles` tiles with `rows` input channels.
@@ -193,12 +211,15 @@ pub(super) fn winograd_weights(
     let columns = panels.padded_columns();
     let weights = rows * columns * elements * 4;
     let pixels = tiles * (rows + columns) * elements * 4;
-    if weights > WEIGHT_BYTES && pixels <= 2 * WINOGRAD_LARGE_BYTES {
+    let few = tiles < WINOGRAD_TASKS * 12;
+    if few || weights > WEIGHT_BYTES && pixels <= 2 * WINOGRAD_LARGE_BYTES {
         return WinogradPlan {
             large: true,
             tiles,
             panels: 1,
             group: tiles,
+            // They share transformed gradients.
+            channels: share(rows).min(48),
         };
     }
     // Segments multiply the memory that is added up in the end, blocks the transforms of the input: few of both where large.
@@ -211,9 +232,12 @@ pub(super) fn winograd_weights(
     };
     WinogradPlan {
         large: false,
-        tiles: tiles.div_ceil(segments).max(WINOGRAD_DEPTH),
+        tiles: tiles
+            .div_ceil(segments)
+            .max(WINOGRAD_DEPTH.min(share(tiles))),
         panels: panels.count().div_ceil(blocks).max(1),
         group: WINOGRAD_DEPTH,
+        channels: rows,
     }
 }
 

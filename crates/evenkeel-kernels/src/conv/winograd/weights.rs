@@ -71,9 +71,6 @@ struct Gradient<'a, L, const OUT: usize, const ALPHA: usize> {
     lines: PhantomData<L>,
 }
 
-/// Input channels of one task: they share transformed gradients.
-const CHANNELS: usize = 48;
-
 impl<L: Lines<OUT, ALPHA>, const OUT: usize, const ALPHA: usize> Gradient<'_, L, OUT, ALPHA> {
     const ELEMENTS: usize = ALPHA * ALPHA;
 
@@ -203,10 +200,10 @@ impl<L: Lines<OUT, ALPHA>, const OUT: usize, const ALPHA: usize> Gradient<'_, L,
                 });
             }
             let (inputs, gradients) = (&*inputs, &*gradients);
-            let blocks = rows.div_ceil(CHANNELS);
+            let blocks = rows.div_ceil(self.plan.channels);
             let work = self.geometry.multiplications();
             for_each_task(blocks * panels.count(), work, |task| {
-                let channels = piece(task / panels.count(), CHANNELS, rows);
+                let channels = piece(task / panels.count(), self.plan.channels, rows);
                 let panel = panels.panel(task % panels.count());
                 let layout = self.matrices(channels.len());
                 with_scratch(layout.panel_length(panel), |sums| {
