@@ -273,6 +273,20 @@ fn cases() -> Vec<Case> {
         add(geometry(2, [8, 7], [channels, 18], [3, 3], same(1, 3)));
         add(geometry(2, [8, 7], [9, channels], [3, 3], same(1, 3)));
     }
+    // Stride 2 by phases: one tile, several, whole and cut off, an even and an odd size; every way to cut the work.
+    for (batch, size) in [
+        (32, [8, 7]),
+        (33, [5, 8]),
+        (8, [14, 15]),
+        (9, [13, 16]),
+        (4, [21, 24]),
+        (12, [16, 16]),
+    ] {
+        for channels in [[17, 35], [16, 16], [33, 18], [65, 63]] {
+            add(geometry(batch, size, channels, [3, 3], same(2, 3)));
+        }
+    }
+    add(geometry(9, [14, 14], [120, 130], [3, 3], same(2, 3)));
     // First layers, filtered along rows: three and four taps, whole and cut-off tiles, strides, paddings, several parts.
     for (size, kernel, stride) in [
         ([9, 16], 3, 1),

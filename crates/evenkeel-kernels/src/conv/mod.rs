@@ -20,7 +20,7 @@ pub use geometry::{Conv2dGeometry, Conv2dOptions};
 
 use crate::error::{Result, check_length};
 use plan::{Algorithm, RowTaps};
-use winograd::{Four, Two};
+use winograd::{Double, Four, Half, Two};
 
 /// `output = input * weight + bias`.
 ///
@@ -59,8 +59,15 @@ pub fn conv2d_forward(
     }
     match plan::algorithm(geometry, geometry.out_size()) {
         Algorithm::Direct => sweep::forward(geometry, input, weight, bias, output),
-        Algorithm::Two => winograd::forward::<Two, 2, 4>(geometry, input, weight, bias, output),
-        Algorithm::Four => winograd::forward::<Four, 4, 6>(geometry, input, weight, bias, output),
+        Algorithm::Two => {
+            winograd::forward::<Two, 4, 4, 4, 2>(geometry, input, weight, bias, output)
+        }
+        Algorithm::Four => {
+            winograd::forward::<Four, 6, 6, 6, 4>(geometry, input, weight, bias, output)
+        }
+        Algorithm::Half => {
+            winograd::forward::<Half, 9, 9, 5, 4>(geometry, input, weight, bias, output)
+        }
     }
     Ok(())
 }
@@ -94,12 +101,24 @@ pub fn conv2d_backward_data(
         Algorithm::Direct => {
             sweep::backward_data(geometry, output_gradient, weight, input_gradient)
         }
-        Algorithm::Two => {
-            winograd::backward_data::<Two, 2, 4>(geometry, output_gradient, weight, input_gradient)
-        }
-        Algorithm::Four => {
-            winograd::backward_data::<Four, 4, 6>(geometry, output_gradient, weight, input_gradient)
-        }
+        Algorithm::Two => winograd::backward_data::<Two, 4, 4, 4, 2>(
+            geometry,
+            output_gradient,
+            weight,
+            input_gradient,
+        ),
+        Algorithm::Four => winograd::backward_data::<Four, 6, 6, 6, 4>(
+            geometry,
+            output_gradient,
+            weight,
+            input_gradient,
+        ),
+        Algorithm::Half => winograd::backward_data::<Double, 5, 9, 9, 8>(
+            geometry,
+            output_gradient,
+            weight,
+            input_gradient,
+        ),
     }
     Ok(())
 }
@@ -145,13 +164,19 @@ pub fn conv2d_backward_weights(
         Algorithm::Direct => {
             weights::backward_weights(geometry, input, output_gradient, weight_gradient)
         }
-        Algorithm::Two => winograd::backward_weights::<Two, 2, 4>(
+        Algorithm::Two => winograd::backward_weights::<Two, 4, 4, 4, 2>(
             geometry,
             input,
             output_gradient,
             weight_gradient,
         ),
-        Algorithm::Four => winograd::backward_weights::<Four, 4, 6>(
+        Algorithm::Four => winograd::backward_weights::<Four, 6, 6, 6, 4>(
+            geometry,
+            input,
+            output_gradient,
+            weight_gradient,
+        ),
+        Algorithm::Half => winograd::backward_weights::<Half, 9, 9, 5, 4>(
             geometry,
             input,
             output_gradient,

@@ -96,14 +96,20 @@ pub(super) fn weights(geometry: &Conv2dGeometry, views: &Views, longest_run: usi
 
 /// Channels from which Winograd's algorithm pays: below, its transforms cost more than the multiplications it saves.
 const WINOGRAD_CHANNELS: usize = 8;
+/// The same with stride 2: with 8 channels on both sides, or 8 and 16, it took 1.2 to 1.3 times as long as the direct algorithm.
+const HALF_CHANNELS: usize = 16;
+/// Tiles from which transforming the kernel, of 81 elements with stride 2, pays: 8 tiles of 512→1024 took 1.2 times as long as the
+/// direct algorithm for the gradient of the input, 32 of 256→512 as long.
+const HALF_TILES: f64 = 32.0;
 /// Transformed source of one group of tiles: a part of the second-level cache. Groups of 12 to 192 tiles were equally fast.
 const WINOGRAD_BYTES: usize = 192 * 1024;
 /// Transformed weights beyond this size are transformed again in every task that needs them, and never stored.
 const WINOGRAD_WEIGHT_BYTES: usize = 4 << 20;
 /// Transformed pixels that tasks share: a part of the third-level cache.
 const WINOGRAD_LARGE_BYTES: usize = 8 << 20;
-/// Tiles whose outer products are summed in registers before they are added to the gradient.
-const WINOGRAD_DEPTH: usize = 96;
+/// Elements of the source, of a channel, whose outer products are summed in registers before they are added to the gradient: 96 tiles
+/// of 36 elements, 42 of 81 (for 16→32 with stride 2 that took 0.52 ms instead of 0.55; 64→128 did not care).
+const WINOGRAD_DEPTH: usize = 96 * 36;
 /// Tasks that a Winograd pass is cut into even where a batch of one or two images has few tiles, so that several threads have work.
 const WINOGRAD_TASKS: usize = 4;
 /// Fewest rows of a matrix that a task multiplies: with two vectors each, they keep the multiply-add units busy.
@@ -118,27 +124,44 @@ pub(super) enum Algorithm {
     Two,
     /// Winograd's F(4×4, 3×3).
     Four,
+    /// Minimal filtering of the phases of a stride of 2, 4×4 outputs a tile.
+    Half,
 }
 
 /// The algorithm for a pass whose tiles cover `size`: the output, or the input for its gradient.
 ///
-/// Winograd's are for 3×3 kernels with stride 1. The one with the fewest multiplications wins, each weighted with what they cost
-/// including the transforms. Measured against the direct algorithm, one thread of Zen 5, forward: F(2×2) 1.3 times faster at 16
-/// channels, 1.7 at 32, 2 at 64 to 256; F(4×4) 1.9, 2.6 and 3 times on maps that its tiles cover well.
+/// Winograd's are for 3×3 kernels with stride 1, or with stride 2 and a padding of 1. The one with the fewest multiplications wins,
+/// each weighted with what they cost including the transforms. Measured against the direct algorithm, one thread of Zen 5, forward:
+/// F(2×2) 1.3 times faster at 16 channels, 1.7 at 32, 2 at 64 to 256; F(4×4) 1.9, 2.6 and 3 times on maps that its tiles cover well.
+/// With stride 2, on two threads, forward, gradient of the input and of the weights: 16→32 on 32×32 1.28, 1.24 and 1.17 times faster,
+/// 64→128 on 56×56 1.5, 1.5 and 1.4; on one thread 256→512 on 14×14, whose four tiles cover 49 outputs, 1.12, 1.06 and 1.4.
 pub(super) fn algorithm(geometry: &Conv2dGeometry, size: [usize; 2]) -> Algorithm {
     let options = geometry.options();
     let fits = geometry.kernel() == [3, 3]
-        && options.stride == [1, 1]
         && options.dilation == [1, 1]
         && options.groups == 1
-        && options.padding.iter().all(|&padding| padding <= 2)
         && geometry.in_channels() >= WINOGRAD_CHANNELS
         && geometry.out_channels() >= WINOGRAD_CHANNELS;
-    if !fits {
+    let tiles = |size: [usize; 2], width: usize| {
+        size[0].div_ceil(width) as f64 * size[1].div_ceil(width) as f64
+    };
+    if fits && options.stride == [2, 2] && options.padding == [1, 1] {
+        let count = tiles(geometry.out_size(), 4);
+        let channels = geometry.in_channels().min(geometry.out_channels());
+        return if 1.3 * 81.0 * count < 9.0 * tiles(geometry.out_size(), 1)
+            && geometry.batch() as f64 * count >= HALF_TILES
+            && channels >= HALF_CHANNELS
+        {
+            Algorithm::Half
+        } else {
+            Algorithm::Direct
+        };
+    }
+    if !fits || options.stride != [1, 1] || options.padding.iter().any(|&padding| padding > 2) {
         return Algorithm::Direct;
     }
-    let tiles = |width: usize| size[0].div_ceil(width) as f64 * size[1].div_ceil(width) as f64;
-    let (direct, two, four) = (9.0 * tiles(1), 1.2 * 16.0 * tiles(2), 1.3 * 36.0 * tiles(4));
+    let direct = 9.0 * tiles(size, 1);
+    let (two, four) = (1.2 * 16.0 * tiles(size, 2), 1.3 * 36.0 * tiles(size, 4));
     if direct <= two.min(four) {
         Algorithm::Direct
     } else if two <= four {
@@ -164,10 +187,15 @@ pub(super) struct WinogradPlan {
 }
 
 /// Plans a Winograd sweep over `tiles` tiles with `rows` channels in the source.
-pub(super) fn winograd(tiles: usize, rows: usize, panels: Panels, elements: usize) -> WinogradPlan {
-    let tile_bytes = rows.next_multiple_of(16) * elements * 4;
+pub(super) fn winograd(
+    tiles: usize,
+    rows: usize,
+    panels: Panels,
+    [source, kernel]: [usize; 2],
+) -> WinogradPlan {
+    let tile_bytes = rows.next_multiple_of(16) * source * 4;
     let few = tiles < WINOGRAD_TASKS * WINOGRAD_ROWS && panels.count() > 1;
-    if few || rows * panels.padded_columns() * elements * 4 > WINOGRAD_WEIGHT_BYTES {
+    if few || rows * panels.padded_columns() * kernel * 4 > WINOGRAD_WEIGHT_BYTES {
         // Groups of up to 36 tiles share the second-level cache with the kernels of 64 channels.
         let batch = (WINOGRAD_LARGE_BYTES / tile_bytes).max(36);
         let tiles = tiles.div_ceil(tiles.div_ceil(batch).max(1)).max(1);
@@ -206,11 +234,11 @@ pub(super) fn winograd_weights(
     tiles: usize,
     rows: usize,
     panels: Panels,
-    elements: usize,
+    [source, kernel, product]: [usize; 3],
 ) -> WinogradPlan {
     let columns = panels.padded_columns();
-    let weights = rows * columns * elements * 4;
-    let pixels = tiles * (rows + columns) * elements * 4;
+    let weights = rows * columns * kernel * 4;
+    let pixels = tiles * (rows * source + columns * product) * 4;
     let few = tiles < WINOGRAD_TASKS * 12;
     if few || weights > WEIGHT_BYTES && pixels <= 2 * WINOGRAD_LARGE_BYTES {
         return WinogradPlan {
@@ -230,13 +258,12 @@ pub(super) fn winograd_weights(
         0x20_0000..=0x7F_FFFF => (2, 4),
         _ => (1, 8),
     };
+    let depth = WINOGRAD_DEPTH / source.max(36);
     WinogradPlan {
         large: false,
-        tiles: tiles
-            .div_ceil(segments)
-            .max(WINOGRAD_DEPTH.min(share(tiles))),
+        tiles: tiles.div_ceil(segments).max(depth.min(share(tiles))),
         panels: panels.count().div_ceil(blocks).max(1),
-        group: WINOGRAD_DEPTH,
+        group: depth,
         channels: rows,
     }
 }

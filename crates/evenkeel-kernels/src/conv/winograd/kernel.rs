@@ -2,6 +2,7 @@
 
 use super::super::geometry::Conv2dGeometry;
 use super::lines::Lines;
+use super::squares::Scattered;
 use super::steps::Matrices;
 use crate::gemm::panels::{Panel, Panels, Strided, pack_panel};
 use crate::gemm::scratch::with_scratch;
@@ -32,7 +33,13 @@ impl Direction {
 const ROWS: usize = 64;
 
 /// Transforms some rows of one panel of the kernel into `packed`, laid out as [`Matrices`] of that many rows.
-pub(super) fn transform_panel<L: Lines<OUT, ALPHA>, const OUT: usize, const ALPHA: usize>(
+pub(super) fn transform_panel<
+    L: Lines<SOURCE, KERNEL, PRODUCT, OUT>,
+    const SOURCE: usize,
+    const KERNEL: usize,
+    const PRODUCT: usize,
+    const OUT: usize,
+>(
     geometry: &Conv2dGeometry,
     direction: Direction,
     panels: Panels,
@@ -44,11 +51,12 @@ pub(super) fn transform_panel<L: Lines<OUT, ALPHA>, const OUT: usize, const ALPH
     let (inputs, outputs) = (geometry.in_channels(), geometry.out_channels());
     let layout = Matrices {
         rows: range.len(),
-        elements: ALPHA * ALPHA,
+        elements: KERNEL * KERNEL,
+        products: PRODUCT * PRODUCT,
     };
     let transform =
         |taps: &[f32], starts, row_stride, columns, rows: Range<usize>, packed: &mut [f32]| {
-            dispatch(Transform::<L, OUT, ALPHA> {
+            dispatch(Transform::<L, SOURCE, KERNEL, PRODUCT, OUT> {
                 lanes: panels.lanes(),
                 taps,
                 starts,
@@ -57,7 +65,7 @@ pub(super) fn transform_panel<L: Lines<OUT, ALPHA>, const OUT: usize, const ALPH
                 rows: rows.len(),
                 panel,
                 packed,
-                element: layout.element(panel),
+                layout,
                 lines: PhantomData,
             });
         };
@@ -87,7 +95,14 @@ pub(super) fn transform_panel<L: Lines<OUT, ALPHA>, const OUT: usize, const ALPH
 }
 
 /// `U = G·g·Gᵀ` for some rows of a panel.
-struct Transform<'a, L, const OUT: usize, const ALPHA: usize> {
+struct Transform<
+    'a,
+    L,
+    const SOURCE: usize,
+    const KERNEL: usize,
+    const PRODUCT: usize,
+    const OUT: usize,
+> {
     lanes: usize,
     taps: &'a [f32],
     /// The first row and column of each tap.
@@ -98,12 +113,17 @@ struct Transform<'a, L, const OUT: usize, const ALPHA: usize> {
     rows: usize,
     panel: Panel,
     packed: &'a mut [f32],
-    element: usize,
+    layout: Matrices,
     lines: PhantomData<L>,
 }
 
-impl<L: Lines<OUT, ALPHA>, const OUT: usize, const ALPHA: usize> SimdOp
-    for Transform<'_, L, OUT, ALPHA>
+impl<
+    L: Lines<SOURCE, KERNEL, PRODUCT, OUT>,
+    const SOURCE: usize,
+    const KERNEL: usize,
+    const PRODUCT: usize,
+    const OUT: usize,
+> SimdOp for Transform<'_, L, SOURCE, KERNEL, PRODUCT, OUT>
 {
     type Output = ();
 
@@ -126,7 +146,12 @@ impl<L: Lines<OUT, ALPHA>, const OUT: usize, const ALPHA: usize> SimdOp
                 .iter()
                 .all(|start| start + reach <= self.taps.len())
         );
-        assert!((ALPHA * ALPHA - 1) * self.element + self.rows * width <= self.packed.len());
+        assert!(self.rows <= self.layout.rows && self.layout.elements == KERNEL * KERNEL);
+        let offsets = self.layout.offsets(self.panel, &L::ELEMENTS);
+        let last = offsets.as_flattened().iter().copied().fold(0, usize::max);
+        assert!(last + self.rows * width <= self.packed.len());
+        let [a, b, c, d, e, f, g, h, i] = self.starts;
+        let starts = [[a, b, c], [d, e, f], [g, h, i]];
         for row in 0..self.rows {
             for vector in 0..self.panel.vectors {
                 let at = vector * S::LANES;
@@ -134,25 +159,21 @@ impl<L: Lines<OUT, ALPHA>, const OUT: usize, const ALPHA: usize> SimdOp
                 // SAFETY: rows and lanes that exist, whose reach was compared with the taps, and whole vectors of the panel's
                 // width, compared with `packed` for the last element.
                 unsafe {
-                    let mut taps = [[s.zero(); 3]; 3];
-                    for i in 0..3 {
-                        for j in 0..3 {
-                            let tap = self.starts[i * 3 + j] + row * self.row_stride + at;
-                            let tap = self.taps.as_ptr().add(tap);
-                            taps[i][j] = if lanes == S::LANES {
-                                s.load(tap)
-                            } else {
-                                s.load_partial(tap, lanes)
-                            };
-                        }
-                    }
-                    let elements = L::kernel_square(s, taps);
-                    let to = self.packed.as_mut_ptr().add(row * width + at);
-                    for i in 0..ALPHA {
-                        for j in 0..ALPHA {
-                            s.store(elements[i][j], to.add((i * ALPHA + j) * self.element));
-                        }
-                    }
+                    let taps = Scattered {
+                        first: self
+                            .taps
+                            .as_ptr()
+                            .add(row * self.row_stride + at)
+                            .cast_mut(),
+                        offsets: &starts,
+                        lanes,
+                    };
+                    let elements = Scattered {
+                        first: self.packed.as_mut_ptr().add(row * width + at),
+                        offsets: &offsets,
+                        lanes: S::LANES,
+                    };
+                    L::kernel_square(s, taps, elements);
                 }
             }
         }

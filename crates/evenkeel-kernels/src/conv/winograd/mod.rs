@@ -7,11 +7,12 @@
 
 mod kernel;
 mod lines;
+mod squares;
 mod steps;
 mod sweep;
 mod tiles;
 mod weights;
 
-pub(super) use lines::{Four, Two};
+pub(super) use lines::{Double, Four, Half, Two};
 pub(super) use sweep::{backward_data, forward};
 pub(super) use weights::backward_weights;

@@ -2,7 +2,8 @@
 //!
 //! Transforms lie in memory element by element: element `e` of tile `t` begins at `e * element + t * tile`, its channels side by side.
 
-use super::lines::Lines;
+use super::lines::{Elements, Lines, Pair, Transposed};
+use super::squares::{Biased, Cut, Even, Scattered, Sums};
 use super::tiles::{Tiling, transform_input};
 use crate::gemm::columns::{Ahead, strip};
 use crate::gemm::panels::{Panel, Panels};
@@ -55,41 +56,63 @@ impl Layout {
 }
 
 /// How the matrices of all elements lie in memory, panel after panel: transformed kernels, or sums on their way to a kernel's
-/// gradient. As in [`Layout`], elements are a line further apart than a power of two would put them.
+/// gradient. As in [`Layout`], those of different products are a line further apart than a power of two would put them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Matrices {
     /// Rows of each matrix.
     pub rows: usize,
     /// Matrices.
     pub elements: usize,
+    /// Products that they are added to: those of one product lie side by side.
+    pub products: usize,
 }
 
 impl Matrices {
     const LINE: usize = 16;
 
-    /// Floats between the elements of a panel.
-    pub(super) fn element(&self, panel: Panel) -> usize {
-        self.rows * panel.width + Self::LINE
+    /// Where the matrix at `place` begins in a panel.
+    fn offset(&self, panel: Panel, place: usize, pair: Pair) -> usize {
+        place * self.rows * panel.width + pair.product * Self::LINE
+    }
+
+    /// Where the matrix of each element, by row and column, begins in a panel.
+    pub(super) fn offsets<const KERNEL: usize>(
+        &self,
+        panel: Panel,
+        elements: &Elements<KERNEL>,
+    ) -> [[usize; KERNEL]; KERNEL] {
+        let pairs = elements.pairs.as_flattened();
+        elements
+            .places
+            .map(|row| row.map(|place| self.offset(panel, place, pairs[place])))
     }
 
     /// Floats of a panel.
     pub(super) fn panel_length(&self, panel: Panel) -> usize {
-        self.elements * self.element(panel)
+        self.elements * self.rows * panel.width + self.products * Self::LINE
     }
 
     /// Where panel `index` begins.
     pub(super) fn start(&self, panels: Panels, index: usize) -> usize {
-        self.elements * (self.rows * panels.panel(index).start + index * Self::LINE)
+        self.elements * self.rows * panels.panel(index).start + index * self.products * Self::LINE
     }
 
     /// Floats of all panels.
     pub(super) fn length(&self, panels: Panels) -> usize {
-        self.elements * (self.rows * panels.padded_columns() + panels.count() * Self::LINE)
+        self.elements * self.rows * panels.padded_columns()
+            + panels.count() * self.products * Self::LINE
     }
 }
 
 /// `Bᵀ·d·B` of the source under some tiles.
-pub(super) struct TransformSource<'a, L, const OUT: usize, const ALPHA: usize> {
+pub(super) struct TransformSource<
+    'a,
+    L,
+    const SOURCE: usize,
+    const KERNEL: usize,
+    const PRODUCT: usize,
+    const OUT: usize,
+> {
     pub tiling: &'a Tiling,
     pub tiles: Range<usize>,
     pub source: &'a [f32],
@@ -101,8 +124,13 @@ pub(super) struct TransformSource<'a, L, const OUT: usize, const ALPHA: usize> {
     pub lines: PhantomData<L>,
 }
 
-impl<L: Lines<OUT, ALPHA>, const OUT: usize, const ALPHA: usize> SimdOp
-    for TransformSource<'_, L, OUT, ALPHA>
+impl<
+    L: Lines<SOURCE, KERNEL, PRODUCT, OUT>,
+    const SOURCE: usize,
+    const KERNEL: usize,
+    const PRODUCT: usize,
+    const OUT: usize,
+> SimdOp for TransformSource<'_, L, SOURCE, KERNEL, PRODUCT, OUT>
 {
     type Output = ();
 
@@ -110,18 +138,18 @@ impl<L: Lines<OUT, ALPHA>, const OUT: usize, const ALPHA: usize> SimdOp
     fn call<S: Simd>(self, s: S) {
         let (tiling, layout) = (self.tiling, self.layout);
         let channels = tiling.channels.next_multiple_of(S::LANES);
-        assert_eq!(tiling.width, OUT);
+        assert_eq!((tiling.width, tiling.step), (OUT, L::STEP));
         assert_eq!(self.source.len(), tiling.source_length());
         assert!(self.tiles.end <= tiling.count());
         assert!(self.zeros.len() >= channels && layout.tile >= channels);
-        assert!(layout.elements == ALPHA * ALPHA && self.tiles.len() <= layout.tiles);
+        assert!(layout.elements == SOURCE * SOURCE && self.tiles.len() <= layout.tiles);
         let reach = (layout.elements - 1) * layout.element + self.tiles.len() * layout.tile;
         assert!(reach <= self.to.length());
         for (index, tile) in tiling.tiles(self.tiles.clone()).enumerate() {
             // SAFETY: the asserts above compared the source with the batch, the zeros with the channels, and the furthest store
             // with the room there is.
             unsafe {
-                transform_input::<S, L, OUT, ALPHA>(
+                transform_input::<S, L, SOURCE, KERNEL, PRODUCT, OUT>(
                     s,
                     tiling,
                     tile,
@@ -135,8 +163,11 @@ impl<L: Lines<OUT, ALPHA>, const OUT: usize, const ALPHA: usize> SimdOp
     }
 }
 
-/// For every element, the transformed source times the transformed kernel: some rows of the kernel, one panel.
+/// For every product, the sum over its elements of the transformed source times the transformed kernel: some rows of the kernel, one
+/// panel.
 pub(super) struct Multiply<'a> {
+    /// The elements in the kernel's order.
+    pub pairs: &'a [Pair],
     /// The transformed source.
     pub a: &'a [f32],
     pub a_layout: Layout,
@@ -155,6 +186,9 @@ pub(super) struct Multiply<'a> {
     pub accumulate: bool,
     pub lanes: usize,
 }
+
+/// Most elements that share a product.
+const SHARED: usize = 4;
 
 /// Evenly spaced rows.
 #[derive(Clone, Copy)]
@@ -189,55 +223,70 @@ impl SimdOp for Multiply<'_> {
     #[inline(always)]
     fn call<S: Simd>(self, s: S) {
         let (a_layout, c_layout) = (self.a_layout, self.c_layout.panel(self.panel));
-        let (elements, depth, tiles) = (a_layout.elements, self.channels.len(), self.tiles.len());
+        let (depth, tiles) = (self.channels.len(), self.tiles.len());
         assert_eq!(
             self.lanes,
             S::LANES,
             "the instruction set changed during a call"
         );
-        assert_eq!(elements, c_layout.elements);
+        for pair in self.pairs {
+            assert!(pair.source < a_layout.elements && pair.product < c_layout.elements);
+        }
         assert!(self.tiles.end <= a_layout.tiles && self.channels.end <= a_layout.tile);
         assert!(a_layout.length() <= self.a.len());
         assert_eq!(self.panel.width, self.panel.vectors * S::LANES);
-        let b_element = self.b_layout.element(self.panel);
         assert_eq!(
             (self.b_layout.rows, self.b_layout.elements),
-            (depth, elements)
+            (depth, self.pairs.len())
         );
-        assert!(elements * b_element <= self.b.len());
-        assert!((elements - 1) * c_layout.element + tiles * c_layout.tile <= self.c.len());
-        let runs = [Run {
-            offset: 0,
-            length: depth,
-        }];
-        for element in 0..elements {
+        assert_eq!(self.b_layout.products, c_layout.elements);
+        assert!(self.b_layout.panel_length(self.panel) <= self.b.len());
+        assert!((c_layout.elements - 1) * c_layout.element + tiles * c_layout.tile <= self.c.len());
+        let mut place = 0;
+        for pairs in self.pairs.chunk_by(|a, b| a.product == b.product) {
+            let mut runs = [Run {
+                offset: 0,
+                length: depth,
+            }; SHARED];
+            let runs = &mut runs[..pairs.len()];
+            for (run, pair) in runs.iter_mut().zip(pairs) {
+                run.offset = pair.source * a_layout.element;
+            }
             // SAFETY: tiles, channels and elements end inside the layouts, and the asserts compared those with the slices.
             unsafe {
                 let rows = Spaced {
-                    a: self.a.as_ptr().add(
-                        element * a_layout.element
-                            + self.tiles.start * a_layout.tile
-                            + self.channels.start,
-                    ),
+                    a: self
+                        .a
+                        .as_ptr()
+                        .add(self.tiles.start * a_layout.tile + self.channels.start),
                     a_stride: a_layout.tile,
-                    c: self.c.as_mut_ptr().add(element * c_layout.element),
+                    c: self.c.as_mut_ptr().add(pairs[0].product * c_layout.element),
                     c_stride: c_layout.tile,
                     count: tiles,
                 };
-                let b = self.b.as_ptr().add(element * b_element);
+                let b = self.b_layout.offset(self.panel, place, pairs[0]);
+                let b = self.b.as_ptr().add(b);
                 let start = if self.accumulate {
                     Start::Output
                 } else {
                     Start::Zero
                 };
-                row_strip(s, self.panel.vectors, rows, &runs, b, S::LANES, start, 0);
+                row_strip(s, self.panel.vectors, rows, runs, b, S::LANES, start, 0);
             }
+            place += pairs.len();
         }
     }
 }
 
 /// `Aᵀ·m·A` of the products of one panel, with the bias, into the destination.
-pub(super) struct TransformOutput<'a, L, const OUT: usize, const ALPHA: usize> {
+pub(super) struct TransformOutput<
+    'a,
+    L,
+    const SOURCE: usize,
+    const KERNEL: usize,
+    const PRODUCT: usize,
+    const OUT: usize,
+> {
     pub tiling: &'a Tiling,
     pub tiles: Range<usize>,
     /// The products, of the panel alone.
@@ -250,8 +299,13 @@ pub(super) struct TransformOutput<'a, L, const OUT: usize, const ALPHA: usize> {
     pub lines: PhantomData<L>,
 }
 
-impl<L: Lines<OUT, ALPHA>, const OUT: usize, const ALPHA: usize> SimdOp
-    for TransformOutput<'_, L, OUT, ALPHA>
+impl<
+    L: Lines<SOURCE, KERNEL, PRODUCT, OUT>,
+    const SOURCE: usize,
+    const KERNEL: usize,
+    const PRODUCT: usize,
+    const OUT: usize,
+> SimdOp for TransformOutput<'_, L, SOURCE, KERNEL, PRODUCT, OUT>
 {
     type Output = ();
 
@@ -266,7 +320,7 @@ impl<L: Lines<OUT, ALPHA>, const OUT: usize, const ALPHA: usize> SimdOp
         );
         assert_eq!(tiling.width, OUT);
         assert_eq!(self.target.length(), tiling.destination_length(channels));
-        assert!(self.tiles.end <= tiling.count() && layout.elements == ALPHA * ALPHA);
+        assert!(self.tiles.end <= tiling.count() && layout.elements == PRODUCT * PRODUCT);
         assert!(panel.start + panel.columns <= channels);
         let reach = (layout.elements - 1) * layout.element + self.tiles.len() * layout.tile;
         assert!(reach <= self.products.len());
@@ -282,35 +336,29 @@ impl<L: Lines<OUT, ALPHA>, const OUT: usize, const ALPHA: usize> SimdOp
                 // lanes with the channels.
                 unsafe {
                     let products = self.products.as_ptr().add(index * layout.tile + at);
-                    let mut values = [[s.zero(); ALPHA]; ALPHA];
-                    for i in 0..ALPHA {
-                        for j in 0..ALPHA {
-                            values[i][j] = s.load(products.add((i * ALPHA + j) * layout.element));
-                        }
-                    }
-                    let mut values = L::output_square(s, values);
-                    if let Some(bias) = self.bias {
-                        let bias = s.load_partial(bias.as_ptr().add(panel.start + at), lanes);
-                        for i in 0..OUT {
-                            for j in 0..OUT {
-                                values[i][j] = s.add(values[i][j], bias);
-                            }
-                        }
-                    }
-                    let to = self
-                        .target
-                        .pointer()
-                        .add(pixel * channels + panel.start + at);
-                    let whole = rows == OUT && columns == OUT && lanes == S::LANES;
-                    for i in 0..OUT {
-                        for j in 0..OUT {
-                            let to = to.wrapping_add((i * width + j) * channels);
-                            if whole {
-                                s.store(values[i][j], to);
-                            } else if i < rows && j < columns {
-                                s.store_partial(values[i][j], to, lanes);
-                            }
-                        }
+                    let from = Even::elements(products.cast_mut(), PRODUCT, layout.element);
+                    let to = Even {
+                        first: self
+                            .target
+                            .pointer()
+                            .add(pixel * channels + panel.start + at),
+                        row: width * channels,
+                        column: channels,
+                    };
+                    let bias = match self.bias {
+                        Some(bias) => s.load_partial(bias.as_ptr().add(panel.start + at), lanes),
+                        None => s.zero(),
+                    };
+                    if rows == OUT && columns == OUT && lanes == S::LANES {
+                        L::output_square(s, from, Biased { to, bias });
+                    } else {
+                        let to = Cut {
+                            all: to,
+                            rows,
+                            columns,
+                            lanes,
+                        };
+                        L::output_square(s, from, Biased { to, bias });
                     }
                 }
             }
@@ -319,7 +367,14 @@ impl<L: Lines<OUT, ALPHA>, const OUT: usize, const ALPHA: usize> SimdOp
 }
 
 /// `A·dY·Aᵀ` of the output's gradient in some tiles, one panel, with zeros for pixels and columns that do not exist.
-pub(super) struct TransformGradient<'a, L, const OUT: usize, const ALPHA: usize> {
+pub(super) struct TransformGradient<
+    'a,
+    L,
+    const SOURCE: usize,
+    const KERNEL: usize,
+    const PRODUCT: usize,
+    const OUT: usize,
+> {
     pub tiling: &'a Tiling,
     pub tiles: Range<usize>,
     pub gradient: &'a [f32],
@@ -331,8 +386,13 @@ pub(super) struct TransformGradient<'a, L, const OUT: usize, const ALPHA: usize>
     pub lines: PhantomData<L>,
 }
 
-impl<L: Lines<OUT, ALPHA>, const OUT: usize, const ALPHA: usize> SimdOp
-    for TransformGradient<'_, L, OUT, ALPHA>
+impl<
+    L: Transposed<SOURCE, KERNEL, PRODUCT, OUT>,
+    const SOURCE: usize,
+    const KERNEL: usize,
+    const PRODUCT: usize,
+    const OUT: usize,
+> SimdOp for TransformGradient<'_, L, SOURCE, KERNEL, PRODUCT, OUT>
 {
     type Output = ();
 
@@ -347,7 +407,7 @@ impl<L: Lines<OUT, ALPHA>, const OUT: usize, const ALPHA: usize> SimdOp
         );
         assert_eq!(tiling.width, OUT);
         assert_eq!(self.gradient.len(), tiling.destination_length(channels));
-        assert!(self.tiles.end <= tiling.count() && layout.elements == ALPHA * ALPHA);
+        assert!(self.tiles.end <= tiling.count() && layout.elements == PRODUCT * PRODUCT);
         assert!(panel.start + panel.columns <= channels);
         let reach = (layout.elements - 1) * layout.element + self.tiles.len() * layout.tile;
         assert!(reach <= self.to.length());
@@ -361,28 +421,27 @@ impl<L: Lines<OUT, ALPHA>, const OUT: usize, const ALPHA: usize> SimdOp
                 // SAFETY: rows and columns end with the image, lanes with the channels; the asserts above compared the furthest
                 // store with the room there is.
                 unsafe {
-                    let from = self
-                        .gradient
-                        .as_ptr()
-                        .add(pixel * channels + panel.start + at);
-                    let whole = rows == OUT && columns == OUT && lanes == S::LANES;
-                    let mut values = [[s.zero(); OUT]; OUT];
-                    for i in 0..OUT {
-                        for j in 0..OUT {
-                            let from = from.wrapping_add((i * width + j) * channels);
-                            if whole {
-                                values[i][j] = s.load(from);
-                            } else if i < rows && j < columns {
-                                values[i][j] = s.load_partial(from, lanes);
-                            }
-                        }
-                    }
-                    let values = L::gradient_square(s, values);
+                    let from = Even {
+                        first: self
+                            .gradient
+                            .as_ptr()
+                            .add(pixel * channels + panel.start + at)
+                            .cast_mut(),
+                        row: width * channels,
+                        column: channels,
+                    };
                     let to = self.to.pointer().add(index * layout.tile + at);
-                    for i in 0..ALPHA {
-                        for j in 0..ALPHA {
-                            s.store(values[i][j], to.add((i * ALPHA + j) * layout.element));
-                        }
+                    let to = Even::elements(to, PRODUCT, layout.element);
+                    if rows == OUT && columns == OUT && lanes == S::LANES {
+                        L::gradient_square(s, from, to);
+                    } else {
+                        let from = Cut {
+                            all: from,
+                            rows,
+                            columns,
+                            lanes,
+                        };
+                        L::gradient_square(s, from, to);
                     }
                 }
             }
@@ -393,6 +452,8 @@ impl<L: Lines<OUT, ALPHA>, const OUT: usize, const ALPHA: usize> SimdOp
 /// For every element, the sum over tiles of outer products of transformed input and transformed gradient: some channels, one
 /// panel.
 pub(super) struct SumOuterProducts<'a> {
+    /// The elements in the sums' order.
+    pub pairs: &'a [Pair],
     /// The transformed input.
     pub a: &'a [f32],
     pub a_layout: Layout,
@@ -418,24 +479,26 @@ impl SimdOp for SumOuterProducts<'_> {
     #[inline(always)]
     fn call<S: Simd>(self, s: S) {
         let (a_layout, b_layout) = (self.a_layout, self.b_layout.panel(self.panel));
-        let (elements, rows, width) = (a_layout.elements, self.channels.len(), self.panel.width);
+        let (rows, width) = (self.channels.len(), self.panel.width);
         assert_eq!(
             self.lanes,
             S::LANES,
             "the instruction set changed during a call"
         );
-        assert_eq!(elements, b_layout.elements);
+        for pair in self.pairs {
+            assert!(pair.source < a_layout.elements && pair.product < b_layout.elements);
+        }
         assert!(self.tiles <= a_layout.tiles && self.channels.end <= a_layout.tile);
         assert!(a_layout.length() <= self.a.len());
         assert_eq!(width, self.panel.vectors * S::LANES);
-        assert!((elements - 1) * b_layout.element + self.tiles * width <= self.b.len());
-        let c_element = self.c_layout.element(self.panel);
+        assert!((b_layout.elements - 1) * b_layout.element + self.tiles * width <= self.b.len());
         assert_eq!(
             (self.c_layout.rows, self.c_layout.elements),
-            (rows, elements)
+            (rows, self.pairs.len())
         );
-        assert!(elements * c_element <= self.c.length());
-        for element in 0..elements {
+        assert_eq!(self.c_layout.products, b_layout.elements);
+        assert!(self.c_layout.panel_length(self.panel) <= self.c.length());
+        for (place, pair) in self.pairs.iter().enumerate() {
             // SAFETY: tiles, channels and elements end inside the layouts, and the asserts compared those with the slices.
             unsafe {
                 strip(
@@ -444,10 +507,12 @@ impl SimdOp for SumOuterProducts<'_> {
                     rows,
                     self.a
                         .as_ptr()
-                        .add(element * a_layout.element + self.channels.start),
+                        .add(pair.source * a_layout.element + self.channels.start),
                     (0..self.tiles).map(|tile| tile * a_layout.tile),
-                    self.b.as_ptr().add(element * b_layout.element),
-                    self.c.pointer().add(element * c_element),
+                    self.b.as_ptr().add(pair.product * b_layout.element),
+                    self.c
+                        .pointer()
+                        .add(self.c_layout.offset(self.panel, place, *pair)),
                     width,
                     S::LANES,
                     self.accumulate,
@@ -459,11 +524,17 @@ impl SimdOp for SumOuterProducts<'_> {
 }
 
 /// `Gᵀ·m·G`: sums, added up over segments in their order, to the gradient of the kernel; some channels, one panel.
-pub(super) struct TransformBack<'a, L, const OUT: usize, const ALPHA: usize> {
+pub(super) struct TransformBack<
+    'a,
+    L,
+    const SOURCE: usize,
+    const KERNEL: usize,
+    const PRODUCT: usize,
+    const OUT: usize,
+> {
     /// The sums of the first segment, from the first of the channels on.
     pub sums: &'a [f32],
-    /// Floats between elements.
-    pub element: usize,
+    pub layout: Matrices,
     pub segments: usize,
     /// Floats between segments.
     pub segment: usize,
@@ -477,8 +548,13 @@ pub(super) struct TransformBack<'a, L, const OUT: usize, const ALPHA: usize> {
     pub lines: PhantomData<L>,
 }
 
-impl<L: Lines<OUT, ALPHA>, const OUT: usize, const ALPHA: usize> SimdOp
-    for TransformBack<'_, L, OUT, ALPHA>
+impl<
+    L: Transposed<SOURCE, KERNEL, PRODUCT, OUT>,
+    const SOURCE: usize,
+    const KERNEL: usize,
+    const PRODUCT: usize,
+    const OUT: usize,
+> SimdOp for TransformBack<'_, L, SOURCE, KERNEL, PRODUCT, OUT>
 {
     type Output = ();
 
@@ -491,8 +567,10 @@ impl<L: Lines<OUT, ALPHA>, const OUT: usize, const ALPHA: usize> SimdOp
             "the instruction set changed during a call"
         );
         assert!(self.channels.end <= self.inputs && panel.start + panel.columns <= outputs);
+        assert_eq!(self.layout.elements, KERNEL * KERNEL);
+        let offsets = self.layout.offsets(panel, &L::ELEMENTS);
         let reach = (self.segments - 1) * self.segment
-            + (ALPHA * ALPHA - 1) * self.element
+            + offsets.as_flattened().iter().copied().fold(0, usize::max)
             + self.channels.len() * panel.width;
         assert!(reach <= self.sums.len());
         assert_eq!(self.target.length(), 9 * self.inputs * outputs);
@@ -502,30 +580,25 @@ impl<L: Lines<OUT, ALPHA>, const OUT: usize, const ALPHA: usize> SimdOp
                 let lanes = S::LANES.min(panel.columns - at);
                 // SAFETY: the asserts above compared the furthest sum and the gradient's length with the slices.
                 unsafe {
-                    let from = self.sums.as_ptr().add(index * panel.width + at);
-                    let mut values = [[s.zero(); ALPHA]; ALPHA];
-                    for i in 0..ALPHA {
-                        for j in 0..ALPHA {
-                            values[i][j] = s.load(from.add((i * ALPHA + j) * self.element));
-                        }
-                    }
-                    for segment in 1..self.segments {
-                        let from = from.add(segment * self.segment);
-                        for i in 0..ALPHA {
-                            for j in 0..ALPHA {
-                                let value = s.load(from.add((i * ALPHA + j) * self.element));
-                                values[i][j] = s.add(values[i][j], value);
-                            }
-                        }
-                    }
-                    let taps = L::kernel_gradient_square(s, values);
-                    for i in 0..3 {
-                        for j in 0..3 {
-                            let row = (i * 3 + j) * self.inputs + channel;
-                            let to = row * outputs + panel.start + at;
-                            s.store_partial(taps[i][j], self.target.pointer().add(to), lanes);
-                        }
-                    }
+                    let sums = Sums {
+                        squares: Scattered {
+                            first: self.sums.as_ptr().add(index * panel.width + at).cast_mut(),
+                            offsets: &offsets,
+                            lanes: S::LANES,
+                        },
+                        count: self.segments,
+                        distance: self.segment,
+                    };
+                    let tap = channel * outputs + panel.start + at;
+                    let all =
+                        Even::elements(self.target.pointer().add(tap), 3, self.inputs * outputs);
+                    let taps = Cut {
+                        all,
+                        rows: 3,
+                        columns: 3,
+                        lanes,
+                    };
+                    L::kernel_gradient_square(s, sums, taps);
                 }
             }
         }

@@ -15,7 +15,13 @@ use crate::parallel::{DisjointMut, for_each_task, piece};
 use std::marker::PhantomData;
 
 /// Output from input; lengths have been checked, the kernel is 3×3 with stride 1.
-pub(in super::super) fn forward<L: Lines<OUT, ALPHA>, const OUT: usize, const ALPHA: usize>(
+pub(in super::super) fn forward<
+    L: Lines<SOURCE, KERNEL, PRODUCT, OUT>,
+    const SOURCE: usize,
+    const KERNEL: usize,
+    const PRODUCT: usize,
+    const OUT: usize,
+>(
     geometry: &Conv2dGeometry,
     input: &[f32],
     weight: &[f32],
@@ -29,8 +35,9 @@ pub(in super::super) fn forward<L: Lines<OUT, ALPHA>, const OUT: usize, const AL
         before: geometry.options().padding,
         destination: geometry.out_size(),
         width: OUT,
+        step: L::STEP,
     };
-    sweep::<L, OUT, ALPHA>(
+    sweep::<L, SOURCE, KERNEL, PRODUCT, OUT>(
         geometry,
         Direction::Forward,
         &tiling,
@@ -43,9 +50,11 @@ pub(in super::super) fn forward<L: Lines<OUT, ALPHA>, const OUT: usize, const AL
 
 /// Gradient of the input; lengths have been checked, the kernel is 3×3 with stride 1 and at most 2 of padding.
 pub(in super::super) fn backward_data<
-    L: Lines<OUT, ALPHA>,
+    L: Lines<SOURCE, KERNEL, PRODUCT, OUT>,
+    const SOURCE: usize,
+    const KERNEL: usize,
+    const PRODUCT: usize,
     const OUT: usize,
-    const ALPHA: usize,
 >(
     geometry: &Conv2dGeometry,
     output_gradient: &[f32],
@@ -56,11 +65,17 @@ pub(in super::super) fn backward_data<
         batch: geometry.batch(),
         source: geometry.out_size(),
         channels: geometry.out_channels(),
-        before: geometry.options().padding.map(|padding| 2 - padding),
+        // With stride 2 and a padding of 1, the windows that see the first pixel begin with the first.
+        before: if geometry.options().stride == [1, 1] {
+            geometry.options().padding.map(|padding| 2 - padding)
+        } else {
+            [0, 0]
+        },
         destination: geometry.size(),
         width: OUT,
+        step: L::STEP,
     };
-    sweep::<L, OUT, ALPHA>(
+    sweep::<L, SOURCE, KERNEL, PRODUCT, OUT>(
         geometry,
         Direction::Backward,
         &tiling,
@@ -72,7 +87,14 @@ pub(in super::super) fn backward_data<
 }
 
 /// A pass with all that its tasks share.
-struct Sweep<'a, L, const OUT: usize, const ALPHA: usize> {
+struct Sweep<
+    'a,
+    L,
+    const SOURCE: usize,
+    const KERNEL: usize,
+    const PRODUCT: usize,
+    const OUT: usize,
+> {
     geometry: &'a Conv2dGeometry,
     direction: Direction,
     tiling: &'a Tiling,
@@ -85,7 +107,13 @@ struct Sweep<'a, L, const OUT: usize, const ALPHA: usize> {
     lines: PhantomData<L>,
 }
 
-fn sweep<L: Lines<OUT, ALPHA>, const OUT: usize, const ALPHA: usize>(
+fn sweep<
+    L: Lines<SOURCE, KERNEL, PRODUCT, OUT>,
+    const SOURCE: usize,
+    const KERNEL: usize,
+    const PRODUCT: usize,
+    const OUT: usize,
+>(
     geometry: &Conv2dGeometry,
     direction: Direction,
     tiling: &Tiling,
@@ -96,8 +124,13 @@ fn sweep<L: Lines<OUT, ALPHA>, const OUT: usize, const ALPHA: usize>(
 ) {
     let (rows, columns) = direction.sizes(geometry);
     let panels = Panels::new(columns, lanes());
-    let plan = plan::winograd(tiling.count(), rows, panels, ALPHA * ALPHA);
-    let sweep = Sweep::<L, OUT, ALPHA> {
+    let plan = plan::winograd(
+        tiling.count(),
+        rows,
+        panels,
+        [SOURCE * SOURCE, KERNEL * KERNEL],
+    );
+    let sweep = Sweep::<L, SOURCE, KERNEL, PRODUCT, OUT> {
         geometry,
         direction,
         tiling,
@@ -120,13 +153,22 @@ fn sweep<L: Lines<OUT, ALPHA>, const OUT: usize, const ALPHA: usize>(
 /// Channels of the source whose kernels are transformed together where kernels are large.
 const CHANNELS: usize = 64;
 
-impl<L: Lines<OUT, ALPHA>, const OUT: usize, const ALPHA: usize> Sweep<'_, L, OUT, ALPHA> {
-    const ELEMENTS: usize = ALPHA * ALPHA;
+impl<
+    L: Lines<SOURCE, KERNEL, PRODUCT, OUT>,
+    const SOURCE: usize,
+    const KERNEL: usize,
+    const PRODUCT: usize,
+    const OUT: usize,
+> Sweep<'_, L, SOURCE, KERNEL, PRODUCT, OUT>
+{
+    const SOURCES: usize = SOURCE * SOURCE;
+    const PRODUCTS: usize = PRODUCT * PRODUCT;
 
     fn matrices(&self, rows: usize) -> Matrices {
         Matrices {
             rows,
-            elements: Self::ELEMENTS,
+            elements: KERNEL * KERNEL,
+            products: Self::PRODUCTS,
         }
     }
 
@@ -137,8 +179,8 @@ impl<L: Lines<OUT, ALPHA>, const OUT: usize, const ALPHA: usize> Sweep<'_, L, OU
         let widest = (0..panels.count())
             .map(|index| panels.panel(index).width)
             .max();
-        let source_layout = Layout::new(plan.group, rows, Self::ELEMENTS);
-        let product_layout = Layout::new(plan.group, widest.unwrap_or(0), Self::ELEMENTS);
+        let source_layout = Layout::new(plan.group, rows, Self::SOURCES);
+        let product_layout = Layout::new(plan.group, widest.unwrap_or(0), Self::PRODUCTS);
         let kernel_layout = self.matrices(rows);
         with_scratch(kernel_layout.length(panels), |packed| {
             self.transform_kernels(packed);
@@ -153,7 +195,7 @@ impl<L: Lines<OUT, ALPHA>, const OUT: usize, const ALPHA: usize> Sweep<'_, L, OU
                     zeros.fill(0.0);
                     for first in tiles.clone().step_by(plan.group) {
                         let group = first..(first + plan.group).min(tiles.end);
-                        dispatch(TransformSource::<L, OUT, ALPHA> {
+                        dispatch(TransformSource::<L, SOURCE, KERNEL, PRODUCT, OUT> {
                             tiling: self.tiling,
                             tiles: group.clone(),
                             source: self.source,
@@ -166,6 +208,7 @@ impl<L: Lines<OUT, ALPHA>, const OUT: usize, const ALPHA: usize> Sweep<'_, L, OU
                         for index in 0..panels.count() {
                             let panel = panels.panel(index);
                             dispatch(Multiply {
+                                pairs: L::ELEMENTS.pairs.as_flattened(),
                                 a: transformed,
                                 a_layout: source_layout,
                                 tiles: 0..group.len(),
@@ -178,7 +221,7 @@ impl<L: Lines<OUT, ALPHA>, const OUT: usize, const ALPHA: usize> Sweep<'_, L, OU
                                 accumulate: false,
                                 lanes: panels.lanes(),
                             });
-                            dispatch(TransformOutput::<L, OUT, ALPHA> {
+                            dispatch(TransformOutput::<L, SOURCE, KERNEL, PRODUCT, OUT> {
                                 tiling: self.tiling,
                                 tiles: group.clone(),
                                 products,
@@ -206,7 +249,7 @@ impl<L: Lines<OUT, ALPHA>, const OUT: usize, const ALPHA: usize> Sweep<'_, L, OU
             let start = layout.start(panels, index);
             // SAFETY: panels do not overlap: each starts where the one before it ends.
             let part = unsafe { parts.part(start..start + layout.panel_length(panel)) };
-            transform_panel::<L, OUT, ALPHA>(
+            transform_panel::<L, SOURCE, KERNEL, PRODUCT, OUT>(
                 self.geometry,
                 self.direction,
                 panels,
@@ -225,7 +268,7 @@ impl<L: Lines<OUT, ALPHA>, const OUT: usize, const ALPHA: usize> Sweep<'_, L, OU
         let (panels, plan, rows) = (self.panels, self.plan, self.tiling.channels);
         for first in (0..self.tiling.count()).step_by(plan.tiles) {
             let tiles = first..(first + plan.tiles).min(self.tiling.count());
-            let source_layout = Layout::new(tiles.len(), rows, Self::ELEMENTS);
+            let source_layout = Layout::new(tiles.len(), rows, Self::SOURCES);
             with_scratch(source_layout.length() + source_layout.tile, |scratch| {
                 let (transformed, zeros) = scratch.split_at_mut(source_layout.length());
                 zeros.fill(0.0);
@@ -236,7 +279,7 @@ impl<L: Lines<OUT, ALPHA>, const OUT: usize, const ALPHA: usize> Sweep<'_, L, OU
                     let work = source_layout.length();
                     for_each_task(tiles.len().div_ceil(TILES), work, |task| {
                         let part = piece(task, TILES, tiles.len());
-                        dispatch(TransformSource::<L, OUT, ALPHA> {
+                        dispatch(TransformSource::<L, SOURCE, KERNEL, PRODUCT, OUT> {
                             tiling: self.tiling,
                             tiles: first + part.start..first + part.end,
                             source: self.source,
@@ -253,7 +296,7 @@ impl<L: Lines<OUT, ALPHA>, const OUT: usize, const ALPHA: usize> Sweep<'_, L, OU
                     let range = piece(task, plan.panels, panels.count());
                     let begin = panels.panel(range.start).start;
                     let widths = range.clone().map(|index| panels.panel(index).width);
-                    let product_layout = Layout::new(plan.group, widths.sum(), Self::ELEMENTS);
+                    let product_layout = Layout::new(plan.group, widths.sum(), Self::PRODUCTS);
                     let kernel_length = range
                         .clone()
                         .map(|index| self.matrices(CHANNELS).panel_length(panels.panel(index)))
@@ -267,7 +310,7 @@ impl<L: Lines<OUT, ALPHA>, const OUT: usize, const ALPHA: usize> Sweep<'_, L, OU
                                 let channels = channel..(channel + CHANNELS).min(rows);
                                 for index in range.clone() {
                                     let panel = panels.panel(index);
-                                    transform_panel::<L, OUT, ALPHA>(
+                                    transform_panel::<L, SOURCE, KERNEL, PRODUCT, OUT>(
                                         self.geometry,
                                         self.direction,
                                         panels,
@@ -277,6 +320,7 @@ impl<L: Lines<OUT, ALPHA>, const OUT: usize, const ALPHA: usize> Sweep<'_, L, OU
                                         kernel,
                                     );
                                     dispatch(Multiply {
+                                        pairs: L::ELEMENTS.pairs.as_flattened(),
                                         a: transformed,
                                         a_layout: source_layout,
                                         tiles: group.clone(),
@@ -293,7 +337,7 @@ impl<L: Lines<OUT, ALPHA>, const OUT: usize, const ALPHA: usize> Sweep<'_, L, OU
                             }
                             for index in range.clone() {
                                 let panel = panels.panel(index);
-                                dispatch(TransformOutput::<L, OUT, ALPHA> {
+                                dispatch(TransformOutput::<L, SOURCE, KERNEL, PRODUCT, OUT> {
                                     tiling: self.tiling,
                                     tiles: first + group.start..first + group.end,
                                     products: &products[(panel.start - begin) * plan.group..],

@@ -1,6 +1,7 @@
 //! Square tiles of an image, numbered through a batch, and the transform of what lies under them.
 
 use super::lines::Lines;
+use super::squares::{Even, Framed, Part, Streamed, Whole};
 use crate::isa::Simd;
 use std::ops::Range;
 
@@ -19,6 +20,8 @@ pub(super) struct Tiling {
     pub destination: [usize; 2],
     /// Width of a tile.
     pub width: usize,
+    /// Source pixels from one tile to the next.
+    pub step: usize,
 }
 
 /// One tile.
@@ -38,6 +41,16 @@ impl Tiling {
 
     fn columns(&self) -> usize {
         self.destination[1].div_ceil(self.width)
+    }
+
+    /// The first source row and column under a tile.
+    #[inline(always)]
+    fn corner(&self, tile: Tile) -> [isize; 2] {
+        let first = |place: usize| (place / self.width * self.step) as isize;
+        [
+            first(tile.row) - self.before[0] as isize,
+            first(tile.column) - self.before[1] as isize,
+        ]
     }
 
     /// Elements of the source.
@@ -102,35 +115,6 @@ impl Iterator for Tiles {
     }
 }
 
-/// The source pixels under a tile: where each lies, with a line of zeros for those outside the image.
-#[inline(always)]
-unsafe fn patch<const ALPHA: usize>(
-    tiling: &Tiling,
-    tile: Tile,
-    source: *const f32,
-    zeros: *const f32,
-) -> [[*const f32; ALPHA]; ALPHA] {
-    let [height, width] = tiling.source;
-    let top = tile.row as isize - tiling.before[0] as isize;
-    let left = tile.column as isize - tiling.before[1] as isize;
-    let mut pixels = [[zeros; ALPHA]; ALPHA];
-    for i in 0..ALPHA {
-        let row = top + i as isize;
-        if row < 0 || row >= height as isize {
-            continue;
-        }
-        for j in 0..ALPHA {
-            let column = left + j as isize;
-            if column >= 0 && column < width as isize {
-                let pixel = (tile.image * height + row as usize) * width + column as usize;
-                // SAFETY: the pixel lies inside the image, and the image in the batch.
-                pixels[i][j] = unsafe { source.add(pixel * tiling.channels) };
-            }
-        }
-    }
-    pixels
-}
-
 /// Transforms all channels of the source under a tile: element `e` of the transform goes to `to + e * element_stride`.
 ///
 /// # Safety
@@ -139,9 +123,11 @@ unsafe fn patch<const ALPHA: usize>(
 #[inline(always)]
 pub(super) unsafe fn transform_input<
     S: Simd,
-    L: Lines<OUT, ALPHA>,
+    L: Lines<SOURCE, KERNEL, PRODUCT, OUT>,
+    const SOURCE: usize,
+    const KERNEL: usize,
+    const PRODUCT: usize,
     const OUT: usize,
-    const ALPHA: usize,
 >(
     s: S,
     tiling: &Tiling,
@@ -153,34 +139,47 @@ pub(super) unsafe fn transform_input<
 ) {
     let channels = tiling.channels;
     let whole = channels / S::LANES * S::LANES;
+    let [height, width] = tiling.source;
+    let [top, left] = tiling.corner(tile);
+    let inside = |first: isize, size: usize| first >= 0 && first as usize + SOURCE <= size;
     // SAFETY: the pixels of a patch hold `channels` floats each, and `to` is long enough, by the caller's promise.
     unsafe {
-        let pixels = patch::<ALPHA>(tiling, tile, source, zeros);
         let mut channel = 0;
-        while channel < channels {
-            let mut values = [[s.zero(); ALPHA]; ALPHA];
-            if channel < whole {
-                for i in 0..ALPHA {
-                    for j in 0..ALPHA {
-                        values[i][j] = s.load(pixels[i][j].add(channel));
-                    }
-                }
-            } else {
-                for i in 0..ALPHA {
-                    for j in 0..ALPHA {
-                        values[i][j] =
-                            s.load_partial(pixels[i][j].add(channel), channels - channel);
-                    }
-                }
+        if inside(top, height) && inside(left, width) {
+            let pixel = (tile.image * height + top as usize) * width + left as usize;
+            let source = source.add(pixel * channels).cast_mut();
+            while channel < whole {
+                let pixels = Streamed {
+                    all: Even {
+                        first: source.add(channel),
+                        row: width * channels,
+                        column: channels,
+                    },
+                    ahead: tiling.step * channels,
+                };
+                let to = Even::elements(to.add(channel), SOURCE, element_stride);
+                L::input_square(s, pixels, to);
+                channel += S::LANES;
             }
-            let values = L::input_square(s, values);
-            for i in 0..ALPHA {
-                for j in 0..ALPHA {
-                    s.store(
-                        values[i][j],
-                        to.add((i * ALPHA + j) * element_stride + channel),
-                    );
-                }
+            if channel == channels {
+                return;
+            }
+        }
+        let framed = |channel: usize| Framed {
+            image: source.wrapping_add(tile.image * height * width * channels + channel),
+            size: tiling.source,
+            channels,
+            first: [top, left],
+            zeros,
+        };
+        while channel < channels {
+            let to = Even::elements(to.add(channel), SOURCE, element_stride);
+            let image = framed(channel);
+            if channel < whole {
+                L::input_square(s, Whole(image), to);
+            } else {
+                let lanes = channels - channel;
+                L::input_square(s, Part { image, lanes }, to);
             }
             channel += S::LANES;
         }
@@ -200,6 +199,7 @@ mod tests {
             before: [1, 1],
             destination: [5, 7],
             width: 2,
+            step: 2,
         };
         assert_eq!(tiling.count(), 3 * 3 * 4);
         let all: Vec<Tile> = tiling.tiles(0..tiling.count()).collect();

@@ -2,7 +2,7 @@
 
 use super::super::geometry::Conv2dGeometry;
 use super::super::plan::{self, WinogradPlan};
-use super::lines::Lines;
+use super::lines::Transposed;
 use super::steps::{
     Layout, Matrices, SumOuterProducts, TransformBack, TransformGradient, TransformSource,
 };
@@ -18,9 +18,11 @@ use std::ops::Range;
 
 /// The gradient of the weights; lengths have been checked, the kernel is 3×3 with stride 1.
 pub(in super::super) fn backward_weights<
-    L: Lines<OUT, ALPHA>,
+    L: Transposed<SOURCE, KERNEL, PRODUCT, OUT>,
+    const SOURCE: usize,
+    const KERNEL: usize,
+    const PRODUCT: usize,
     const OUT: usize,
-    const ALPHA: usize,
 >(
     geometry: &Conv2dGeometry,
     input: &[f32],
@@ -34,14 +36,20 @@ pub(in super::super) fn backward_weights<
         before: geometry.options().padding,
         destination: geometry.out_size(),
         width: OUT,
+        step: L::STEP,
     };
     if tiling.count() == 0 {
         weight_gradient.fill(0.0);
         return;
     }
     let panels = Panels::new(geometry.out_channels(), lanes());
-    let plan = plan::winograd_weights(tiling.count(), tiling.channels, panels, ALPHA * ALPHA);
-    let gradient = Gradient::<L, OUT, ALPHA> {
+    let plan = plan::winograd_weights(
+        tiling.count(),
+        tiling.channels,
+        panels,
+        [SOURCE * SOURCE, KERNEL * KERNEL, PRODUCT * PRODUCT],
+    );
+    let gradient = Gradient::<L, SOURCE, KERNEL, PRODUCT, OUT> {
         geometry,
         tiling: &tiling,
         panels,
@@ -60,7 +68,14 @@ pub(in super::super) fn backward_weights<
 }
 
 /// A pass with all that its tasks share.
-struct Gradient<'a, L, const OUT: usize, const ALPHA: usize> {
+struct Gradient<
+    'a,
+    L,
+    const SOURCE: usize,
+    const KERNEL: usize,
+    const PRODUCT: usize,
+    const OUT: usize,
+> {
     geometry: &'a Conv2dGeometry,
     tiling: &'a Tiling,
     panels: Panels,
@@ -71,13 +86,22 @@ struct Gradient<'a, L, const OUT: usize, const ALPHA: usize> {
     lines: PhantomData<L>,
 }
 
-impl<L: Lines<OUT, ALPHA>, const OUT: usize, const ALPHA: usize> Gradient<'_, L, OUT, ALPHA> {
-    const ELEMENTS: usize = ALPHA * ALPHA;
+impl<
+    L: Transposed<SOURCE, KERNEL, PRODUCT, OUT>,
+    const SOURCE: usize,
+    const KERNEL: usize,
+    const PRODUCT: usize,
+    const OUT: usize,
+> Gradient<'_, L, SOURCE, KERNEL, PRODUCT, OUT>
+{
+    const SOURCES: usize = SOURCE * SOURCE;
+    const PRODUCTS: usize = PRODUCT * PRODUCT;
 
     fn matrices(&self, rows: usize) -> Matrices {
         Matrices {
             rows,
-            elements: Self::ELEMENTS,
+            elements: KERNEL * KERNEL,
+            products: Self::PRODUCTS,
         }
     }
 
@@ -110,9 +134,9 @@ impl<L: Lines<OUT, ALPHA>, const OUT: usize, const ALPHA: usize> Gradient<'_, L,
                 let panel = panels.panel(index);
                 let channels = piece(task % blocks, CHANNELS, rows);
                 let start = layout.start(panels, index) + channels.start * panel.width;
-                dispatch(TransformBack::<L, OUT, ALPHA> {
+                dispatch(TransformBack::<L, SOURCE, KERNEL, PRODUCT, OUT> {
                     sums: &sums[start..],
-                    element: layout.element(panel),
+                    layout,
                     segments,
                     segment: length,
                     panels,
@@ -131,8 +155,8 @@ impl<L: Lines<OUT, ALPHA>, const OUT: usize, const ALPHA: usize> Gradient<'_, L,
         let (panels, group, rows) = (self.panels, self.plan.group, self.tiling.channels);
         let begin = panels.panel(range.start).start;
         let widths = range.clone().map(|index| panels.panel(index).width);
-        let input_layout = Layout::new(group, rows, Self::ELEMENTS);
-        let gradient_layout = Layout::new(group, widths.sum(), Self::ELEMENTS);
+        let input_layout = Layout::new(group, rows, Self::SOURCES);
+        let gradient_layout = Layout::new(group, widths.sum(), Self::PRODUCTS);
         let layout = self.matrices(rows);
         let length = input_layout.length() + gradient_layout.length();
         with_scratch(length + input_layout.tile, |scratch| {
@@ -153,6 +177,7 @@ impl<L: Lines<OUT, ALPHA>, const OUT: usize, const ALPHA: usize> Gradient<'_, L,
                 for index in range.clone() {
                     let panel = panels.panel(index);
                     dispatch(SumOuterProducts {
+                        pairs: L::ELEMENTS.pairs.as_flattened(),
                         a: inputs,
                         a_layout: input_layout,
                         tiles: group_tiles.len(),
@@ -175,8 +200,8 @@ impl<L: Lines<OUT, ALPHA>, const OUT: usize, const ALPHA: usize> Gradient<'_, L,
     fn by_channels(&self) {
         let (tiling, panels, rows) = (self.tiling, self.panels, self.tiling.channels);
         let tiles = tiling.count();
-        let input_layout = Layout::new(tiles, rows, Self::ELEMENTS);
-        let gradient_layout = Layout::new(tiles, panels.padded_columns(), Self::ELEMENTS);
+        let input_layout = Layout::new(tiles, rows, Self::SOURCES);
+        let gradient_layout = Layout::new(tiles, panels.padded_columns(), Self::PRODUCTS);
         let length = input_layout.length() + gradient_layout.length();
         with_scratch(length + input_layout.tile, |scratch| {
             let (inputs, scratch) = scratch.split_at_mut(input_layout.length());
@@ -208,6 +233,7 @@ impl<L: Lines<OUT, ALPHA>, const OUT: usize, const ALPHA: usize> Gradient<'_, L,
                 let layout = self.matrices(channels.len());
                 with_scratch(layout.panel_length(panel), |sums| {
                     dispatch(SumOuterProducts {
+                        pairs: L::ELEMENTS.pairs.as_flattened(),
                         a: inputs,
                         a_layout: input_layout,
                         tiles,
@@ -221,9 +247,9 @@ impl<L: Lines<OUT, ALPHA>, const OUT: usize, const ALPHA: usize> Gradient<'_, L,
                         accumulate: false,
                         lanes: panels.lanes(),
                     });
-                    dispatch(TransformBack::<L, OUT, ALPHA> {
+                    dispatch(TransformBack::<L, SOURCE, KERNEL, PRODUCT, OUT> {
                         sums,
-                        element: layout.element(panel),
+                        layout,
                         segments: 1,
                         segment: 0,
                         panels,
@@ -239,7 +265,7 @@ impl<L: Lines<OUT, ALPHA>, const OUT: usize, const ALPHA: usize> Gradient<'_, L,
     }
 
     fn transform_input(&self, tiles: Range<usize>, zeros: &[f32], layout: Layout, to: Target<'_>) {
-        dispatch(TransformSource::<L, OUT, ALPHA> {
+        dispatch(TransformSource::<L, SOURCE, KERNEL, PRODUCT, OUT> {
             tiling: self.tiling,
             tiles,
             source: self.input,
@@ -257,7 +283,7 @@ impl<L: Lines<OUT, ALPHA>, const OUT: usize, const ALPHA: usize> Gradient<'_, L,
         layout: Layout,
         to: Target<'_>,
     ) {
-        dispatch(TransformGradient::<L, OUT, ALPHA> {
+        dispatch(TransformGradient::<L, SOURCE, KERNEL, PRODUCT, OUT> {
             tiling: self.tiling,
             tiles,
             gradient: self.output_gradient,
