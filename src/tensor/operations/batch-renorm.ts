@@ -51,13 +51,14 @@ export function batchRenorm(input: Tensor, options: BatchRenormOptions): Tensor 
   const output = allocate('batchRenorm', input.shape);
   const saved = allocate('batchRenorm', [5, channels]);
   const moving = [runningMean, runningDeviation, steps];
-  const words = [...shape, epsilon, momentum, ...schedule, ...limits, ...activation];
-  run('batch_renorm', [output, saved], input, gamma, beta, ...moving, ...words);
+  const words = [...shape, ...activation];
+  const numbers = [epsilon, momentum, ...schedule, ...limits];
+  run('batch_renorm', [output, saved], input, gamma, beta, ...words, ...moving, ...numbers);
   for (const { storage } of moving) storage.version++;
   recordNormalization('batchRenorm', [input, gamma, beta], output, {
     operation: 'batch_renorm_backward',
-    statistics: [saved],
-    words: [...shape, ...activation],
+    saved: [saved],
+    words,
   });
   saved.dispose();
   return output;

@@ -35,7 +35,7 @@ export function evoNormS0(input: Tensor, options: EvoNormS0Options): Tensor {
   run('evo_norm_s0', [output, saved], ...inputs, ...words, epsilon);
   recordNormalization('evoNormS0', inputs, output, {
     operation: 'evo_norm_s0_backward',
-    statistics: [saved],
+    saved: [saved],
     words,
   });
   saved.dispose();
@@ -81,10 +81,10 @@ export function evoNormB0(input: Tensor, options: EvoNormB0Options): Tensor {
   const saved = allocate('evoNormB0', [3, batch + 1, channels]);
   run('evo_norm_b0', [output, saved], ...inputs, given, ...words, running, momentum);
   if (running !== undefined) running.storage.version++;
-  // A given variance is no input of the gradient, but the command reads it.
   recordNormalization('evoNormB0', inputs, output, {
     operation: 'evo_norm_b0_backward',
-    statistics: [given, saved],
+    saved: [saved],
+    constants: [given],
     words,
   });
   saved.dispose();

@@ -65,7 +65,7 @@ export function independentComponent(input: Tensor, options: IndependentComponen
   for (const running of [runningMean, runningVariance]) if (running !== undefined) running.storage.version++;
   recordNormalization('independentComponent', [input, gamma, beta], output, {
     operation: 'independent_component_backward',
-    statistics: [saved, kept],
+    saved: [saved, kept],
     words: [...shape, rate],
   });
   saved.dispose();

@@ -225,9 +225,9 @@ function recordBoth(
       'kalman_norm_backward',
       gradients.filter((tensor) => tensor !== undefined),
       gradient,
-      ...places.map((place) => (place === undefined ? undefined : kept[place])),
       kept[present.length],
       noted,
+      ...places.map((place) => (place === undefined ? undefined : kept[place])),
       ...words,
       ...places.map((place) => place !== undefined && gradients[place] !== undefined),
     );

@@ -116,8 +116,10 @@ export function checkChannels(
 /** The backward command of a normalization: its name, and its arguments around the tensors it saved. */
 interface BackwardCommand {
   readonly operation: string;
+  /** What the forward command saved: read after the output's gradient. */
+  readonly saved: readonly Tensor[];
   /** What the command reads after the inputs and before `words`; not differentiated, and absent ones stay absent. */
-  readonly statistics: readonly (Tensor | undefined)[];
+  readonly constants?: readonly (Tensor | undefined)[];
   readonly words: readonly Argument[];
 }
 
@@ -131,12 +133,12 @@ export function recordNormalization(
   output: Tensor,
   command: BackwardCommand,
 ): Tensor {
-  const read = [...inputs, ...command.statistics];
+  const { operation, words, constants = [] } = command;
+  const read = [...inputs, ...constants];
   const isPresent = read.map((tensor) => tensor !== undefined);
   const present = inputs.filter((input) => input !== undefined);
   const saving = read.filter((tensor) => tensor !== undefined);
-  const { operation, words } = command;
-  return record(name, present, output, saving, (gradient, saved, needs) => {
+  return record(name, present, output, [...saving, ...command.saved], (gradient, saved, needs) => {
     const gradients = present.map((_, index) =>
       needs[index] === true ? allocate(`${name} backward`, saved[index]!.shape) : undefined,
     );
@@ -147,6 +149,7 @@ export function recordNormalization(
       operation,
       gradients.filter((tensor) => tensor !== undefined),
       gradient,
+      ...saved.slice(saving.length),
       ...places.map((place) => (place === undefined ? undefined : saved[place])),
       ...words,
       ...places.slice(0, inputs.length).map((place) => place !== undefined && gradients[place] !== undefined),
@@ -196,11 +199,12 @@ export function batchNorm(input: Tensor, options: BatchNormOptions): Tensor {
       );
     }
     const output = allocate('batchNorm', input.shape);
-    const words = [...shape, epsilon, ...activation];
+    const words = [...shape, ...activation, epsilon];
     run('batch_norm_inference', [output], ...inputs, runningMean, runningVariance, ...words);
     return recordNormalization('batchNorm', inputs, output, {
       operation: 'batch_norm_inference_backward',
-      statistics: [runningMean, runningVariance],
+      saved: [],
+      constants: [runningMean, runningVariance],
       words,
     });
   }
@@ -214,11 +218,12 @@ export function batchNorm(input: Tensor, options: BatchNormOptions): Tensor {
   const output = allocate('batchNorm', input.shape);
   const saved = allocate('batchNorm', [3, channels]);
   const running = [runningMean, runningVariance];
-  run('batch_norm', [output, saved], ...inputs, ...running, ...shape, epsilon, momentum, ...activation);
+  run('batch_norm', [output, saved], ...inputs, ...running, ...shape, ...activation, epsilon, momentum);
   for (const statistics of running) if (statistics !== undefined) statistics.storage.version++;
   recordNormalization('batchNorm', inputs, output, {
     operation: 'batch_norm_backward',
-    statistics: [saved],
+    saved: [saved],
+    constants: [undefined, undefined],
     words: [...shape, ...activation],
   });
   saved.dispose();
@@ -279,7 +284,7 @@ export function layerNorm(input: Tensor, options: LayerNormOptions = {}): Tensor
 export function rmsNorm(input: Tensor, options: RMSNormOptions = {}): Tensor {
   const geometry = geometryOf('rmsNorm', input, options);
   const { gamma, epsilon = 1e-5 } = options;
-  return normalizeRows('rmsNorm', 'rms_norm', input, [gamma], geometry, epsilon, options.activation, 1);
+  return normalizeRows('rmsNorm', 'rms_norm', input, [gamma, undefined], geometry, epsilon, options.activation, 1);
 }
 
 /** Statistics over positions and groups of channels; a group for each channel where `groups` is undefined. */
@@ -299,15 +304,14 @@ function normalizeGroups(
     );
   }
   const inputs = [input, options.gamma, options.beta];
-  const words = [batch, positions, channels, groups];
-  const activation = activationWords(name, options.activation ?? 'none');
+  const words = [batch, positions, channels, ...activationWords(name, options.activation ?? 'none'), groups];
   const output = allocate(name, input.shape);
   const saved = allocate(name, [3, batch, groups]);
-  run('group_norm', [output, saved], ...inputs, ...words, options.epsilon ?? 1e-5, ...activation);
+  run('group_norm', [output, saved], ...inputs, ...words, options.epsilon ?? 1e-5);
   recordNormalization(name, inputs, output, {
     operation: 'group_norm_backward',
-    statistics: [saved],
-    words: [...words, ...activation],
+    saved: [saved],
+    words,
   });
   saved.dispose();
   return output;
@@ -325,15 +329,14 @@ function normalizeRows(
   kept: number,
 ): Tensor {
   const inputs = [input, ...parameters];
-  const words = [batch, positions, channels];
-  const activation = activationWords(name, activationName ?? 'none');
+  const words = [batch, positions, channels, ...activationWords(name, activationName ?? 'none')];
   const output = allocate(name, input.shape);
   const saved = allocate(name, [kept, batch * positions]);
-  run(operation, [output, saved], ...inputs, ...words, epsilon, ...activation);
+  run(operation, [output, saved], ...inputs, ...words, epsilon);
   recordNormalization(name, inputs, output, {
     operation: `${operation}_backward`,
-    statistics: [saved],
-    words: [...words, ...activation],
+    saved: [saved],
+    words,
   });
   saved.dispose();
   return output;
@@ -387,7 +390,7 @@ export function filterResponseNorm(input: Tensor, options: FilterResponseNormOpt
   run('filter_response_norm', [output, saved], ...inputs, ...words);
   recordNormalization(name, inputs, output, {
     operation: 'filter_response_norm_backward',
-    statistics: [saved],
+    saved: [saved],
     words,
   });
   saved.dispose();

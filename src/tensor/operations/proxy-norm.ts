@@ -71,7 +71,8 @@ export function proxyNorm(input: Tensor, options: ProxyNormOptions): Tensor {
   run('proxy_norm', [output, saved], input, ...parametersOf(options), statistics, ...words, epsilon);
   recordNormalization('proxyNorm', [input, gamma, beta, proxyGamma, proxyBeta], output, {
     operation: 'proxy_norm_backward',
-    statistics: [statistics, saved],
+    saved: [saved],
+    constants: [statistics],
     words,
   });
   saved.dispose();

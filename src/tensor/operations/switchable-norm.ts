@@ -63,7 +63,8 @@ export function switchableNorm(input: Tensor, options: SwitchableNormOptions): T
   for (const moved of running) if (moved !== undefined) moved.storage.version++;
   recordNormalization(name, inputs, output, {
     operation: 'switchable_norm_backward',
-    statistics: [...given, saved],
+    saved: [saved],
+    constants: given,
     words,
   });
   saved.dispose();

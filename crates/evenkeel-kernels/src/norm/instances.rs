@@ -37,13 +37,18 @@ impl Moments<'_> {
     }
 }
 
+/// Writes the measurement of a range of elements of a sample.
+type MeasurePiece<'a> = &'a (dyn Fn(usize, Range<usize>, &mut [f64]) + Sync);
+/// Adds up a range of elements, with parameters.
+type SumPiece<'a> = &'a (dyn Fn(Range<usize>, &[f32], &mut [f64]) + Sync);
+
 /// Measures every piece of every sample: `measure_piece(sample, range, out)` writes `length` values. The pieces of a sample lie one
 /// after another.
 fn measure_pieces(
     slab: Slab,
     length: usize,
     measurements: &mut [f64],
-    measure_piece: &(dyn Fn(usize, Range<usize>, &mut [f64]) + Sync),
+    measure_piece: MeasurePiece,
 ) {
     let parts = DisjointMut::new(measurements);
     for_each_task(slab.samples * slab.pieces, slab.elements(), |task| {
@@ -89,7 +94,7 @@ pub(super) fn with_sums<R>(
     arrays: usize,
     parameter_length: usize,
     fill: &(dyn Fn(usize, &mut [f32]) + Sync),
-    sum: &(dyn Fn(Range<usize>, &[f32], &mut [f64]) + Sync),
+    sum: SumPiece,
     body: impl FnOnce(&mut [f64]) -> R,
 ) -> R {
     let length = arrays * slab.columns.channels;

@@ -1,7 +1,7 @@
 //! Methods in front of a weight layer, or on its gradient: the Independent-Component layer and preconditioning.
 
 use super::Family;
-use super::normalization::{AffineSlots, Wanted, shape, with_running_statistics};
+use super::passes::{AffineSlots, Passed, fill_wanted, shape, with_running_statistics};
 use crate::arguments::Arguments;
 use crate::buffer::DType;
 use crate::failure::Outcome;
@@ -27,7 +27,7 @@ pub const OPERATIONS: Family = &[
 fn forward(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
     let input = arguments.slot()?;
     let affine = AffineSlots::read(arguments)?;
-    let running = (arguments.optional_slot()?, arguments.optional_slot()?);
+    let running = [arguments.optional_slot()?, arguments.optional_slot()?];
     let shape = shape(arguments)?;
     let (epsilon, momentum, rate) = (arguments.f32()?, arguments.f32()?, arguments.f32()?);
     let generator = Generator {
@@ -68,31 +68,30 @@ fn forward(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
     Ok(())
 }
 
-/// `[gradients of input, gamma, beta] independent_component_backward(outputGradient, input, gamma?, beta?, saved, kept, batch,
-/// positions, channels, rate, wants …)`.
+/// `[gradients of input, gamma, beta] independent_component_backward(…Passed, kept, input, gamma?, beta?, batch, positions, channels,
+/// rate, wants …)`.
 fn backward(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
-    let (gradient, input) = (arguments.slot()?, arguments.slot()?);
+    let passed = Passed::read(arguments)?;
+    let (kept, input) = (arguments.slot()?, arguments.slot()?);
     let affine = AffineSlots::read(arguments)?;
-    let (saved, kept) = (arguments.slot()?, arguments.slot()?);
     let shape = shape(arguments)?;
     let rate = arguments.f32()?;
     let lengths = [shape.elements()?, shape.channels, shape.channels];
-    let mut wanted = Wanted::read(heap, arguments, lengths)?;
-    let [dx, dgamma, dbeta] = wanted.get()?;
-    let layer = IndependentComponent {
-        shape,
-        x: heap.f32(input)?,
-        affine: affine.get(heap)?,
-        rate,
-    };
-    independent::backward(
-        layer,
-        heap.f32(saved)?,
-        heap.get(kept)?.u8()?,
-        heap.f32(gradient)?,
-        AffineGradients { dx, dgamma, dbeta },
-    )?;
-    wanted.put(heap, arguments)
+    fill_wanted(heap, arguments, lengths, |heap, [dx, dgamma, dbeta]| {
+        let layer = IndependentComponent {
+            shape,
+            x: heap.f32(input)?,
+            affine: affine.get(heap)?,
+            rate,
+        };
+        Ok(independent::backward(
+            layer,
+            passed.saved(heap)?,
+            heap.get(kept)?.u8()?,
+            passed.gradient(heap)?,
+            AffineGradients { dx, dgamma, dbeta },
+        )?)
+    })
 }
 
 /// `merge_statistics(input, mean, variance, count)`: mean and variance are updated in place.

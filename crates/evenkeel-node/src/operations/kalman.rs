@@ -1,7 +1,9 @@
 //! Batch Kalman normalization and the states that flow from layer to layer.
 
 use super::Family;
-use super::normalization::{AffineSlots, Wanted, activation, shape, with_running_statistics};
+use super::passes::{
+    AffineSlots, Passed, activation, fill, fill_wanted, shape, with_running_statistics,
+};
 use crate::arguments::Arguments;
 use crate::failure::{Failure, Outcome};
 use crate::heap::Heap;
@@ -13,7 +15,7 @@ use evenkeel_kernels::norm::kalman_link::{
 use evenkeel_kernels::norm::kalman_transition::{
     self as transitions, Transition, TransitionGradients,
 };
-use evenkeel_kernels::norm::{Affine, AffineGradients, Shape};
+use evenkeel_kernels::norm::{AffineGradients, Shape};
 
 pub const OPERATIONS: Family = &[
     ("kalman_norm", norm),
@@ -145,40 +147,30 @@ fn link<'a>(heap: &'a Heap, tensors: Tensors, numbers: Numbers) -> Outcome<Kalma
 /// `[output, state, saved] kalman_norm(…Tensors, runningMean?, runningVariance?, …Numbers, momentum, firstGroupOnly)`.
 fn norm(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
     let tensors = Tensors::read(arguments)?;
-    let running = (arguments.optional_slot()?, arguments.optional_slot()?);
+    let running = [arguments.optional_slot()?, arguments.optional_slot()?];
     let numbers = Numbers::read(arguments)?;
     let (momentum, first_group_only) = (arguments.f32()?, arguments.bool()?);
-    let mut output = heap.allocate_f32(numbers.shape.elements()?)?;
-    let mut state = heap.allocate_f32(2 * numbers.units())?;
-    let mut saved = heap.allocate_f32(SAVED * numbers.units())?;
-    let (output_values, state_values) = (output.f32_mut()?, state.f32_mut()?);
-    let saved_values = saved.f32_mut()?;
-    with_running_statistics(heap, running, |heap, running| {
-        let running = running.map(|[mean, variance]| RunningStatistics {
-            mean,
-            variance,
-            momentum,
-            first_group_only,
-        });
-        Ok(kalman_link::forward(
-            link(heap, tensors, numbers)?,
-            running,
-            output_values,
-            state_values,
-            saved_values,
-        )?)
-    })?;
-    heap.put(arguments.output(0)?, output);
-    heap.put(arguments.output(1)?, state);
-    heap.put(arguments.output(2)?, saved);
-    Ok(())
+    let units = numbers.units();
+    let lengths = [numbers.shape.elements()?, 2 * units, SAVED * units];
+    fill(heap, arguments, lengths, |heap, [y, state, saved]| {
+        with_running_statistics(heap, running, |heap, running| {
+            let running = running.map(|[mean, variance]| RunningStatistics {
+                mean,
+                variance,
+                momentum,
+                first_group_only,
+            });
+            let link = link(heap, tensors, numbers)?;
+            Ok(kalman_link::forward(link, running, y, state, saved)?)
+        })
+    })
 }
 
-/// `[gradients of the differentiable Tensors] kalman_norm_backward(outputGradient, …Tensors, saved, stateGradient?, …Numbers, wants …)`.
+/// `[gradients of the Tensors] kalman_norm_backward(…Passed, stateGradient?, …Tensors, …Numbers, wants …)`.
 fn norm_gradient(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
-    let gradient = arguments.slot()?;
+    let passed = Passed::read(arguments)?;
+    let state_gradient = arguments.optional_slot()?;
     let tensors = Tensors::read(arguments)?;
-    let (saved, state_gradient) = (arguments.slot()?, arguments.optional_slot()?);
     let numbers = Numbers::read(arguments)?;
     let (elements, channels) = (numbers.shape.elements()?, numbers.shape.channels);
     let length = |slot| -> Outcome<usize> { Ok(heap.optional_f32(slot)?.map_or(0, <[f32]>::len)) };
@@ -194,126 +186,168 @@ fn norm_gradient(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
         1,
         length(tensors.shortcut)?,
     ];
-    let mut wanted = Wanted::read(heap, arguments, lengths)?;
-    let [
-        dx,
-        dgamma,
-        dbeta,
-        residual,
-        state,
-        transition_weight,
-        bias,
-        noise,
-        prior_weight,
-        shortcut,
-    ] = wanted.get()?;
-    kalman_link::backward(
-        link(heap, tensors, numbers)?,
-        heap.f32(saved)?,
-        heap.f32(gradient)?,
-        heap.optional_f32(state_gradient)?,
-        LinkGradients {
-            affine: AffineGradients { dx, dgamma, dbeta },
-            residual,
-            state,
-            transition_weight,
-            bias,
-            noise,
-            prior_weight,
-            shortcut,
-        },
-    )?;
-    wanted.put(heap, arguments)
+    fill_wanted(heap, arguments, lengths, |heap, gradients| {
+        let [dx, dgamma, dbeta, residual, state, rest @ ..] = gradients;
+        let [transition_weight, bias, noise, prior_weight, shortcut] = rest;
+        Ok(kalman_link::backward(
+            link(heap, tensors, numbers)?,
+            passed.saved(heap)?,
+            passed.gradient(heap)?,
+            heap.optional_f32(state_gradient)?,
+            LinkGradients {
+                affine: AffineGradients { dx, dgamma, dbeta },
+                residual,
+                state,
+                transition_weight,
+                bias,
+                noise,
+                prior_weight,
+                shortcut,
+            },
+        )?)
+    })
 }
 
-/// The next arguments: `weight, bias?, noise?, groups, inChannels, outChannels, channelGroups`.
-fn transition<'a>(heap: &'a Heap, arguments: &mut Arguments) -> Outcome<Transition<'a>> {
-    Ok(Transition {
-        weight: heap.f32(arguments.slot()?)?,
-        bias: heap.optional_f32(arguments.optional_slot()?)?,
-        noise: heap.optional_f32(arguments.optional_slot()?)?,
-        groups: arguments.usize()?,
-        in_channels: arguments.usize()?,
-        out_channels: arguments.usize()?,
-        channel_groups: arguments.usize()?,
-    })
+/// `weight, bias?, noise?, groups, inChannels, outChannels, channelGroups`.
+struct TransitionSlots {
+    weight: usize,
+    bias: Option<usize>,
+    noise: Option<usize>,
+    groups: usize,
+    in_channels: usize,
+    out_channels: usize,
+    channel_groups: usize,
+}
+
+impl TransitionSlots {
+    fn read(arguments: &mut Arguments) -> Outcome<Self> {
+        Ok(TransitionSlots {
+            weight: arguments.slot()?,
+            bias: arguments.optional_slot()?,
+            noise: arguments.optional_slot()?,
+            groups: arguments.usize()?,
+            in_channels: arguments.usize()?,
+            out_channels: arguments.usize()?,
+            channel_groups: arguments.usize()?,
+        })
+    }
+
+    fn get<'a>(&self, heap: &'a Heap) -> Outcome<Transition<'a>> {
+        Ok(Transition {
+            weight: heap.f32(self.weight)?,
+            bias: heap.optional_f32(self.bias)?,
+            noise: heap.optional_f32(self.noise)?,
+            groups: self.groups,
+            in_channels: self.in_channels,
+            out_channels: self.out_channels,
+            channel_groups: self.channel_groups,
+        })
+    }
 }
 
 /// `[prediction] kalman_predict(state, weight, bias?, noise?, groups, inChannels, outChannels, channelGroups)`.
 fn predict(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
-    let state = heap.f32(arguments.slot()?)?;
-    let transition = transition(heap, arguments)?;
-    let mut output = heap.allocate_f32(2 * transition.groups * transition.out_channels)?;
-    transitions::predict(transition, state, output.f32_mut()?)?;
-    heap.put(arguments.output(0)?, output);
-    Ok(())
+    let (state, layer) = (arguments.slot()?, TransitionSlots::read(arguments)?);
+    let length = 2 * layer.groups * layer.out_channels;
+    fill(heap, arguments, [length], |heap, [prediction]| {
+        let transition = layer.get(heap)?;
+        Ok(transitions::predict(
+            transition,
+            heap.f32(state)?,
+            prediction,
+        )?)
+    })
 }
 
 /// `[gradients of state, weight, bias, noise] kalman_predict_backward(gradient, state, weight, bias?, noise?, groups, inChannels,
 /// outChannels, channelGroups, wants …)`.
 fn predict_gradient(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
-    let gradient = heap.f32(arguments.slot()?)?;
-    let state = heap.f32(arguments.slot()?)?;
-    let transition = transition(heap, arguments)?;
-    let outputs = transition.out_channels;
-    let lengths = [state.len(), transition.weight.len(), outputs, outputs];
-    let mut wanted = Wanted::read(heap, arguments, lengths)?;
-    let [before, weight, bias, noise] = wanted.get()?;
-    let gradients = TransitionGradients {
-        before,
-        weight,
-        bias,
-        noise,
-    };
-    transitions::predict_backward(transition, state, gradient, gradients)?;
-    wanted.put(heap, arguments)
+    let (gradient, state) = (arguments.slot()?, arguments.slot()?);
+    let layer = TransitionSlots::read(arguments)?;
+    let (inputs, weights) = (heap.f32(state)?.len(), heap.f32(layer.weight)?.len());
+    let lengths = [inputs, weights, layer.out_channels, layer.out_channels];
+    fill_wanted(heap, arguments, lengths, |heap, gradients| {
+        let [before, weight, bias, noise] = gradients;
+        let gradients = TransitionGradients {
+            before,
+            weight,
+            bias,
+            noise,
+        };
+        let (state, gradient) = (heap.f32(state)?, heap.f32(gradient)?);
+        Ok(transitions::predict_backward(
+            layer.get(heap)?,
+            state,
+            gradient,
+            gradients,
+        )?)
+    })
 }
 
 /// `[state] kalman_rectify(state)`.
 fn rectify(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
-    let state = heap.f32(arguments.slot()?)?;
-    let mut output = heap.allocate_f32(state.len())?;
-    transitions::rectify(state, output.f32_mut()?)?;
-    heap.put(arguments.output(0)?, output);
-    Ok(())
+    let state = arguments.slot()?;
+    let length = heap.f32(state)?.len();
+    fill(heap, arguments, [length], |heap, [after]| {
+        Ok(transitions::rectify(heap.f32(state)?, after)?)
+    })
 }
 
 /// `[gradient of state] kalman_rectify_backward(gradient, state)`.
 fn rectify_gradient(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
-    let gradient = heap.f32(arguments.slot()?)?;
-    let state = heap.f32(arguments.slot()?)?;
-    let mut output = heap.allocate_f32(state.len())?;
-    transitions::rectify_backward(state, gradient, output.f32_mut()?)?;
-    heap.put(arguments.output(0)?, output);
-    Ok(())
+    let (gradient, state) = (arguments.slot()?, arguments.slot()?);
+    let length = heap.f32(state)?.len();
+    fill(heap, arguments, [length], |heap, [target]| {
+        let (state, gradient) = (heap.f32(state)?, heap.f32(gradient)?);
+        Ok(transitions::rectify_backward(state, gradient, target)?)
+    })
 }
 
-/// The next arguments: `state, gamma?, beta?, channels, epsilon`.
-fn normalization<'a>(
-    heap: &'a Heap,
-    arguments: &mut Arguments,
-) -> Outcome<(&'a [f32], usize, Affine<'a>, f32)> {
-    let state = heap.f32(arguments.slot()?)?;
-    let affine = AffineSlots::read(arguments)?.get(heap)?;
-    Ok((state, arguments.usize()?, affine, arguments.f32()?))
+/// `state, gamma?, beta?, channels, epsilon`.
+struct Normalized {
+    state: usize,
+    affine: AffineSlots,
+    channels: usize,
+    epsilon: f32,
 }
 
-/// `[state] kalman_normalized(state, gamma?, beta?, channels, epsilon)`.
+impl Normalized {
+    fn read(arguments: &mut Arguments) -> Outcome<Self> {
+        Ok(Normalized {
+            state: arguments.slot()?,
+            affine: AffineSlots::read(arguments)?,
+            channels: arguments.usize()?,
+            epsilon: arguments.f32()?,
+        })
+    }
+}
+
+/// `[state] kalman_normalized(…Normalized)`.
 fn normalized(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
-    let (state, channels, affine, epsilon) = normalization(heap, arguments)?;
-    let mut output = heap.allocate_f32(state.len())?;
-    transitions::normalized(state, channels, affine, epsilon, output.f32_mut()?)?;
-    heap.put(arguments.output(0)?, output);
-    Ok(())
+    let norm = Normalized::read(arguments)?;
+    let length = heap.f32(norm.state)?.len();
+    fill(heap, arguments, [length], |heap, [after]| {
+        let (state, affine) = (heap.f32(norm.state)?, norm.affine.get(heap)?);
+        let (channels, epsilon) = (norm.channels, norm.epsilon);
+        Ok(transitions::normalized(
+            state, channels, affine, epsilon, after,
+        )?)
+    })
 }
 
-/// `[gradients of state, gamma, beta] kalman_normalized_backward(gradient, state, gamma?, beta?, channels, epsilon, wants …)`.
+/// `[gradients of state, gamma, beta] kalman_normalized_backward(gradient, …Normalized, wants …)`.
 fn normalized_gradient(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
-    let gradient = heap.f32(arguments.slot()?)?;
-    let (state, channels, affine, epsilon) = normalization(heap, arguments)?;
-    let mut wanted = Wanted::read(heap, arguments, [state.len(), channels, channels])?;
-    let [dx, dgamma, dbeta] = wanted.get()?;
-    let gradients = AffineGradients { dx, dgamma, dbeta };
-    transitions::normalized_backward(state, channels, affine, epsilon, gradient, gradients)?;
-    wanted.put(heap, arguments)
+    let gradient = arguments.slot()?;
+    let norm = Normalized::read(arguments)?;
+    let lengths = [heap.f32(norm.state)?.len(), norm.channels, norm.channels];
+    fill_wanted(heap, arguments, lengths, |heap, [dx, dgamma, dbeta]| {
+        Ok(transitions::normalized_backward(
+            heap.f32(norm.state)?,
+            norm.channels,
+            norm.affine.get(heap)?,
+            norm.epsilon,
+            heap.f32(gradient)?,
+            AffineGradients { dx, dgamma, dbeta },
+        )?)
+    })
 }

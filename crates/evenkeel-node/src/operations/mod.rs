@@ -15,6 +15,7 @@ mod layout;
 mod matrix;
 mod normalization;
 mod optimizer;
+mod passes;
 mod pooling;
 mod proxy;
 mod random;

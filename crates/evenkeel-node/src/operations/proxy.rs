@@ -1,9 +1,9 @@
 //! Proxy normalization, with the activation fused.
 
 use super::Family;
-use super::normalization::{Wanted, activation, shape};
+use super::passes::{Passed, activation, fill, fill_wanted, shape};
 use crate::arguments::Arguments;
-use crate::failure::{Failure, Outcome};
+use crate::failure::Outcome;
 use crate::heap::Heap;
 use evenkeel_kernels::activation::Activation;
 use evenkeel_kernels::norm::Shape;
@@ -51,29 +51,22 @@ fn statistics(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
     Ok(())
 }
 
-/// What both passes read: `input, gamma, beta, proxyGamma, proxyBeta, statistics, saved (backward only), batch, positions,
-/// channels, groups, activation …`.
+/// `input, gamma, beta, proxyGamma, proxyBeta, statistics, batch, positions, channels, groups, activation …`.
 struct NormArguments {
     input: usize,
     proxy: ProxySlots,
     statistics: usize,
-    saved: Option<usize>,
     shape: Shape,
     groups: usize,
     activation: Activation,
 }
 
 impl NormArguments {
-    fn read(arguments: &mut Arguments, backward: bool) -> Outcome<Self> {
+    fn read(arguments: &mut Arguments) -> Outcome<Self> {
         Ok(NormArguments {
             input: arguments.slot()?,
             proxy: ProxySlots::read(arguments)?,
             statistics: arguments.slot()?,
-            saved: if backward {
-                Some(arguments.slot()?)
-            } else {
-                None
-            },
             shape: shape(arguments)?,
             groups: arguments.usize()?,
             activation: activation(arguments)?,
@@ -91,52 +84,37 @@ impl NormArguments {
     }
 }
 
-/// `[output, saved] proxy_norm(…, epsilon)` with the arguments of [`NormArguments::read`] in front.
+/// `[output, saved] proxy_norm(…NormArguments, epsilon)`.
 fn forward(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
-    let norm = NormArguments::read(arguments, false)?;
+    let norm = NormArguments::read(arguments)?;
     let epsilon = arguments.f32()?;
-    let mut output = heap.allocate_f32(norm.shape.elements()?)?;
-    let mut saved = heap.allocate_f32(3 * norm.shape.batch * norm.groups)?;
-    proxy::forward(
-        norm.get(heap)?,
-        epsilon,
-        output.f32_mut()?,
-        saved.f32_mut()?,
-    )?;
-    heap.put(arguments.output(0)?, output);
-    heap.put(arguments.output(1)?, saved);
-    Ok(())
+    let lengths = [norm.shape.elements()?, 3 * norm.shape.batch * norm.groups];
+    fill(heap, arguments, lengths, |heap, [y, saved]| {
+        Ok(proxy::forward(norm.get(heap)?, epsilon, y, saved)?)
+    })
 }
 
-/// `[gradients of input, gamma, beta, proxyGamma, proxyBeta] proxy_norm_backward(outputGradient, …, wants …)` with the arguments of
-/// [`NormArguments::read`].
+/// `[gradients of input, gamma, beta, proxyGamma, proxyBeta] proxy_norm_backward(…Passed, …NormArguments, wants …)`.
 fn backward(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
-    let gradient = arguments.slot()?;
-    let norm = NormArguments::read(arguments, true)?;
-    let channels = norm.shape.channels;
-    let lengths = [
-        norm.shape.elements()?,
-        channels,
-        channels,
-        channels,
-        channels,
-    ];
-    let mut wanted = Wanted::read(heap, arguments, lengths)?;
-    let [dx, dgamma, dbeta, dproxy_gamma, dproxy_beta] = wanted.get()?;
-    let saved = norm
-        .saved
-        .ok_or_else(|| Failure::internal("no saved statistics"))?;
-    proxy::backward(
-        norm.get(heap)?,
-        heap.f32(saved)?,
-        heap.f32(gradient)?,
-        ProxyGradients {
+    let passed = Passed::read(arguments)?;
+    let norm = NormArguments::read(arguments)?;
+    let (elements, channels) = (norm.shape.elements()?, norm.shape.channels);
+    let lengths = [elements, channels, channels, channels, channels];
+    fill_wanted(heap, arguments, lengths, |heap, gradients| {
+        let [dx, dgamma, dbeta, dproxy_gamma, dproxy_beta] = gradients;
+        let gradients = ProxyGradients {
             dx,
             dgamma,
             dbeta,
             dproxy_gamma,
             dproxy_beta,
-        },
-    )?;
-    wanted.put(heap, arguments)
+        };
+        let (saved, gradient) = (passed.saved(heap)?, passed.gradient(heap)?);
+        Ok(proxy::backward(
+            norm.get(heap)?,
+            saved,
+            gradient,
+            gradients,
+        )?)
+    })
 }

@@ -1,7 +1,7 @@
 //! Batch renormalization, with the activation fused.
 
 use super::Family;
-use super::normalization::{AffineSlots, Wanted, activation, shape};
+use super::passes::{Passed, Plain, fill, fill_wanted};
 use crate::arguments::Arguments;
 use crate::failure::{Failure, Outcome};
 use crate::heap::Heap;
@@ -13,13 +13,20 @@ pub const OPERATIONS: Family = &[
     ("batch_renorm_backward", backward),
 ];
 
-/// `[output, saved] batch_renorm(input, gamma?, beta?, runningMean, runningDeviation, steps, batch, positions, channels, epsilon, momentum,
-/// plainSteps, scaleSteps, shiftSteps, maximumScale, maximumShift, activation …)`: the running statistics and the count of steps move.
+fn norm<'a>(plain: &Plain, heap: &'a Heap) -> Outcome<BatchRenorm<'a>> {
+    Ok(BatchRenorm {
+        shape: plain.shape,
+        x: plain.input(heap)?,
+        affine: plain.affine(heap)?,
+        activation: plain.activation,
+    })
+}
+
+/// `[output, saved] batch_renorm(…Plain, runningMean, runningDeviation, steps, epsilon, momentum, plainSteps, scaleSteps, shiftSteps,
+/// maximumScale, maximumShift)`: the running statistics and the count of steps move.
 fn forward(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
-    let input = arguments.slot()?;
-    let affine = AffineSlots::read(arguments)?;
+    let plain = Plain::read(arguments)?;
     let moving = [arguments.slot()?, arguments.slot()?, arguments.slot()?];
-    let shape = shape(arguments)?;
     let (epsilon, momentum) = (arguments.f32()?, arguments.f32()?);
     let schedule = Schedule {
         plain: arguments.f64()?,
@@ -28,57 +35,38 @@ fn forward(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
         maximum_scale: arguments.f64()?,
         maximum_shift: arguments.f64()?,
     };
-    let activation = activation(arguments)?;
-    let mut output = heap.allocate_f32(shape.elements()?)?;
-    let mut saved = heap.allocate_f32(SAVED * shape.channels)?;
-    let (output_values, saved_values) = (output.f32_mut()?, saved.f32_mut()?);
-    heap.update(moving, |heap, [mean, deviation, steps]| {
-        let [steps] = steps.f32_mut()? else {
-            return Err(Failure::internal("the count of steps is one number"));
-        };
-        let norm = BatchRenorm {
-            shape,
-            x: heap.f32(input)?,
-            affine: affine.get(heap)?,
-            activation,
-        };
-        let running = RunningDeviation {
-            mean: mean.f32_mut()?,
-            deviation: deviation.f32_mut()?,
-            momentum,
-        };
-        let limits = schedule.limits(f64::from(*steps));
-        renorm::forward(norm, epsilon, limits, running, output_values, saved_values)?;
-        *steps += 1.0;
-        Ok(())
-    })?;
-    heap.put(arguments.output(0)?, output);
-    heap.put(arguments.output(1)?, saved);
-    Ok(())
+    let lengths = [plain.shape.elements()?, SAVED * plain.shape.channels];
+    fill(heap, arguments, lengths, |heap, [y, saved]| {
+        heap.update(moving, |heap, [mean, deviation, steps]| {
+            let [steps] = steps.f32_mut()? else {
+                return Err(Failure::internal("the count of steps is one number"));
+            };
+            let running = RunningDeviation {
+                mean: mean.f32_mut()?,
+                deviation: deviation.f32_mut()?,
+                momentum,
+            };
+            let limits = schedule.limits(f64::from(*steps));
+            renorm::forward(norm(&plain, heap)?, epsilon, limits, running, y, saved)?;
+            *steps += 1.0;
+            Ok(())
+        })
+    })
 }
 
-/// `[gradients of input, gamma, beta] batch_renorm_backward(outputGradient, input, gamma?, beta?, saved, batch, positions, channels,
-/// activation …, wants …)`.
+/// `[gradients of input, gamma, beta] batch_renorm_backward(…Passed, …Plain, wants …)`.
 fn backward(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
-    let (gradient, input) = (arguments.slot()?, arguments.slot()?);
-    let affine = AffineSlots::read(arguments)?;
-    let saved = arguments.slot()?;
-    let shape = shape(arguments)?;
-    let activation = activation(arguments)?;
-    let lengths = [shape.elements()?, shape.channels, shape.channels];
-    let mut wanted = Wanted::read(heap, arguments, lengths)?;
-    let [dx, dgamma, dbeta] = wanted.get()?;
-    let norm = BatchRenorm {
-        shape,
-        x: heap.f32(input)?,
-        affine: affine.get(heap)?,
-        activation,
+    let passed = Passed::read(arguments)?;
+    let plain = Plain::read(arguments)?;
+    let compute = |heap: &Heap, [dx, dgamma, dbeta]: [Option<&mut [f32]>; 3]| {
+        let gradients = AffineGradients { dx, dgamma, dbeta };
+        let (saved, gradient) = (passed.saved(heap)?, passed.gradient(heap)?);
+        Ok(renorm::backward(
+            norm(&plain, heap)?,
+            saved,
+            gradient,
+            gradients,
+        )?)
     };
-    renorm::backward(
-        norm,
-        heap.f32(saved)?,
-        heap.f32(gradient)?,
-        AffineGradients { dx, dgamma, dbeta },
-    )?;
-    wanted.put(heap, arguments)
+    fill_wanted(heap, arguments, plain.lengths()?, compute)
 }

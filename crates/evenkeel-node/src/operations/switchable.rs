@@ -1,7 +1,9 @@
 //! Switchable normalization, with the activation fused.
 
 use super::Family;
-use super::normalization::{AffineSlots, Wanted, activation, shape, with_running_statistics};
+use super::passes::{
+    AffineSlots, Passed, activation, fill, fill_wanted, shape, with_running_statistics,
+};
 use crate::arguments::Arguments;
 use crate::failure::{Failure, Outcome};
 use crate::heap::Heap;
@@ -15,31 +17,25 @@ pub const OPERATIONS: Family = &[
     ("switchable_norm_backward", backward),
 ];
 
-/// What both passes read: `input, gamma?, beta?, meanLogits, varianceLogits, givenMean?, givenVariance? (in evaluation), saved (backward
-/// only), batch, positions, channels, epsilon, activation …`.
+/// `input, gamma?, beta?, meanLogits, varianceLogits, givenMean?, givenVariance? (in evaluation), batch, positions, channels, epsilon,
+/// activation …`.
 struct NormArguments {
     input: usize,
     affine: AffineSlots,
     logits: [usize; 2],
     given: [Option<usize>; 2],
-    saved: Option<usize>,
     shape: Shape,
     epsilon: f32,
     activation: Activation,
 }
 
 impl NormArguments {
-    fn read(arguments: &mut Arguments, backward: bool) -> Outcome<Self> {
+    fn read(arguments: &mut Arguments) -> Outcome<Self> {
         Ok(NormArguments {
             input: arguments.slot()?,
             affine: AffineSlots::read(arguments)?,
             logits: [arguments.slot()?, arguments.slot()?],
             given: [arguments.optional_slot()?, arguments.optional_slot()?],
-            saved: if backward {
-                Some(arguments.slot()?)
-            } else {
-                None
-            },
             shape: shape(arguments)?,
             epsilon: arguments.f32()?,
             activation: activation(arguments)?,
@@ -65,53 +61,40 @@ impl NormArguments {
     }
 }
 
-/// `[output, saved] switchable_norm(…, runningMean?, runningVariance?, momentum)` with the arguments of [`NormArguments::read`] in
-/// front.
+/// `[output, saved] switchable_norm(…NormArguments, runningMean?, runningVariance?, momentum)`.
 fn forward(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
-    let norm = NormArguments::read(arguments, false)?;
-    let running = (arguments.optional_slot()?, arguments.optional_slot()?);
+    let norm = NormArguments::read(arguments)?;
+    let running = [arguments.optional_slot()?, arguments.optional_slot()?];
     let momentum = arguments.f32()?;
-    let mut output = heap.allocate_f32(norm.shape.elements()?)?;
-    let mut saved = heap.allocate_f32(SAVED * norm.shape.batch * norm.shape.channels)?;
-    let (output_values, saved_values) = (output.f32_mut()?, saved.f32_mut()?);
-    with_running_statistics(heap, running, |heap, running| {
-        let running = running.map(|[mean, variance]| RunningStatistics {
-            mean,
-            variance,
-            momentum,
-        });
-        let norm = norm.get(heap)?;
-        Ok(switchable::forward(
-            norm,
-            running,
-            output_values,
-            saved_values,
-        )?)
-    })?;
-    heap.put(arguments.output(0)?, output);
-    heap.put(arguments.output(1)?, saved);
-    Ok(())
+    let shape = norm.shape;
+    let lengths = [shape.elements()?, SAVED * shape.batch * shape.channels];
+    fill(heap, arguments, lengths, |heap, [y, saved]| {
+        with_running_statistics(heap, running, |heap, running| {
+            let running = running.map(|[mean, variance]| RunningStatistics {
+                mean,
+                variance,
+                momentum,
+            });
+            Ok(switchable::forward(norm.get(heap)?, running, y, saved)?)
+        })
+    })
 }
 
-/// `[gradients of input, gamma, beta, meanLogits, varianceLogits] switchable_norm_backward(outputGradient, …, wants …)` with the
-/// arguments of [`NormArguments::read`].
+/// `[gradients of input, gamma, beta, meanLogits, varianceLogits] switchable_norm_backward(…Passed, …NormArguments, wants …)`.
 fn backward(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
-    let gradient = arguments.slot()?;
-    let norm = NormArguments::read(arguments, true)?;
+    let passed = Passed::read(arguments)?;
+    let norm = NormArguments::read(arguments)?;
     let channels = norm.shape.channels;
     let logits = heap.f32(norm.logits[0])?.len();
     let lengths = [norm.shape.elements()?, channels, channels, logits, logits];
-    let mut wanted = Wanted::read(heap, arguments, lengths)?;
-    let [dx, dgamma, dbeta, means, variances] = wanted.get()?;
-    let saved = norm
-        .saved
-        .ok_or_else(|| Failure::internal("no saved statistics"))?;
-    switchable::backward(
-        norm.get(heap)?,
-        heap.f32(saved)?,
-        heap.f32(gradient)?,
-        AffineGradients { dx, dgamma, dbeta },
-        LogitGradients { means, variances },
-    )?;
-    wanted.put(heap, arguments)
+    fill_wanted(heap, arguments, lengths, |heap, gradients| {
+        let [dx, dgamma, dbeta, means, variances] = gradients;
+        Ok(switchable::backward(
+            norm.get(heap)?,
+            passed.saved(heap)?,
+            passed.gradient(heap)?,
+            AffineGradients { dx, dgamma, dbeta },
+            LogitGradients { means, variances },
+        )?)
+    })
 }
