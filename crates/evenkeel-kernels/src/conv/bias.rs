@@ -3,8 +3,7 @@
 use crate::error::{Result, check_length, checked_product};
 use crate::norm::sum_rows;
 
-/// `bias_gradient[column] = Σ_rows gradient[row, column]`, summed by eights in f32 and those sums in f64, in an order that depends on
-/// the shape alone.
+/// `bias_gradient[column] = Σ_rows gradient[row, column]`, summed in f64 in an order that depends on the shape alone.
 ///
 /// For a convolution `rows` is batch × output height × output width, for a linear layer the batch. No rows give zeros.
 ///
