@@ -97,56 +97,24 @@ pub(super) fn fill_projection(
     columns.spread(across);
 }
 
-/// Loads `N` parameters of the columns from `column`.
-///
-/// # Safety
-/// `parameters` must hold `N` arrays of `padded` values and `column + S::LANES <= padded`.
-#[inline(always)]
-pub(super) unsafe fn load_parameters<S: Simd, const N: usize>(
-    simd: S,
-    parameters: &[f32],
-    padded: usize,
-    column: usize,
-) -> [S::F32; N] {
-    debug_assert!(parameters.len() >= N * padded && column + S::LANES <= padded);
-    let mut loaded = [simd.zero(); N];
-    for (index, vector) in loaded.iter_mut().enumerate() {
-        // SAFETY: the caller's promise.
-        *vector = unsafe { simd.load(parameters.as_ptr().add(index * padded + column)) };
-    }
-    loaded
-}
-
 /// `y = activation(normalized x * gamma + beta + residual)`.
 pub(super) struct Normalize<'a, A, const RESIDUAL: bool> {
     x: &'a [f32],
     residual: &'a [f32],
     y: &'a mut [f32],
-    parameters: &'a [f32],
-    padded: usize,
     activation: A,
     stream: bool,
 }
 
 impl<'a, A, const RESIDUAL: bool> Normalize<'a, A, RESIDUAL> {
-    pub fn new(
-        columns: Columns,
-        x: &'a [f32],
-        residual: &'a [f32],
-        y: &'a mut [f32],
-        parameters: &'a [f32],
-        activation: A,
-    ) -> Self {
+    pub fn new(x: &'a [f32], residual: &'a [f32], y: &'a mut [f32], activation: A) -> Self {
         assert_eq!(x.len(), y.len());
         assert!(!RESIDUAL || residual.len() == x.len());
-        assert!(parameters.len() >= FORWARD_PARAMETERS * columns.padded);
         Normalize {
             stream: false,
             x,
             residual,
             y,
-            parameters,
-            padded: columns.padded,
             activation,
         }
     }
@@ -158,18 +126,12 @@ impl<'a, A, const RESIDUAL: bool> Normalize<'a, A, RESIDUAL> {
     }
 }
 
-// SAFETY: `new` checked that all arrays have `length` elements, and the parameters' length.
-unsafe impl<A: ActivationFunction, const RESIDUAL: bool> Terms<0> for Normalize<'_, A, RESIDUAL> {
-    type Parameters<S: Simd> = [S::F32; FORWARD_PARAMETERS];
-
+// SAFETY: `new` checked that all arrays have `length` elements.
+unsafe impl<A: ActivationFunction, const RESIDUAL: bool> Terms<0, FORWARD_PARAMETERS>
+    for Normalize<'_, A, RESIDUAL>
+{
     fn length(&self) -> usize {
         self.x.len()
-    }
-
-    #[inline(always)]
-    unsafe fn parameters<S: Simd>(&self, simd: S, column: usize) -> Self::Parameters<S> {
-        // SAFETY: `column + LANES <= padded`.
-        unsafe { load_parameters(simd, self.parameters, self.padded, column) }
     }
 
     #[inline(always)]
@@ -178,7 +140,7 @@ unsafe impl<A: ActivationFunction, const RESIDUAL: bool> Terms<0> for Normalize<
         simd: S,
         at: usize,
         lanes: usize,
-        p: &Self::Parameters<S>,
+        p: &[S::F32; FORWARD_PARAMETERS],
         _: &mut [S::F32; 0],
     ) {
         // SAFETY: `at + lanes <= length`.
@@ -255,36 +217,21 @@ impl<'a, A: ActivationFunction> BackwardInputs<'a, A> {
 /// Σ dz and Σ dz * normalized x (without the mean's rest: see [`finish_sum`]).
 pub(super) struct GradientSums<'a, A, const RESIDUAL: bool> {
     inputs: BackwardInputs<'a, A>,
-    parameters: &'a [f32],
-    padded: usize,
 }
 
 impl<'a, A: ActivationFunction, const RESIDUAL: bool> GradientSums<'a, A, RESIDUAL> {
-    pub fn new(columns: Columns, inputs: BackwardInputs<'a, A>, parameters: &'a [f32]) -> Self {
+    pub fn new(inputs: BackwardInputs<'a, A>) -> Self {
         inputs.check(RESIDUAL);
-        assert!(parameters.len() >= SUM_PARAMETERS * columns.padded);
-        GradientSums {
-            inputs,
-            parameters,
-            padded: columns.padded,
-        }
+        GradientSums { inputs }
     }
 }
 
-// SAFETY: `new` checked that all arrays have `length` elements, and the parameters' length.
-unsafe impl<A: ActivationFunction, const RESIDUAL: bool> Terms<2>
+// SAFETY: `new` checked that all arrays have `length` elements.
+unsafe impl<A: ActivationFunction, const RESIDUAL: bool> Terms<2, SUM_PARAMETERS>
     for GradientSums<'_, A, RESIDUAL>
 {
-    type Parameters<S: Simd> = [S::F32; SUM_PARAMETERS];
-
     fn length(&self) -> usize {
         self.inputs.x.len()
-    }
-
-    #[inline(always)]
-    unsafe fn parameters<S: Simd>(&self, simd: S, column: usize) -> Self::Parameters<S> {
-        // SAFETY: `column + LANES <= padded`.
-        unsafe { load_parameters(simd, self.parameters, self.padded, column) }
     }
 
     #[inline(always)]
@@ -293,7 +240,7 @@ unsafe impl<A: ActivationFunction, const RESIDUAL: bool> Terms<2>
         simd: S,
         at: usize,
         lanes: usize,
-        p: &Self::Parameters<S>,
+        p: &[S::F32; SUM_PARAMETERS],
         sums: &mut [S::F32; 2],
     ) {
         // SAFETY: `at + lanes <= length`.
@@ -312,8 +259,6 @@ pub(super) fn finish_sum(saved: Saved, sum: f64, sum_normalized: f64) -> f64 {
 /// `dx = inverse * (gamma * dz - mean(gamma * dz) - normalized * mean(gamma * dz * normalized))`, and `dresidual = dz`.
 pub(super) struct GradientMap<'a, A, const RESIDUAL: bool> {
     inputs: BackwardInputs<'a, A>,
-    parameters: &'a [f32],
-    padded: usize,
     /// Empty where it is not wanted, as `dresidual`.
     dx: &'a mut [f32],
     dresidual: &'a mut [f32],
@@ -321,22 +266,13 @@ pub(super) struct GradientMap<'a, A, const RESIDUAL: bool> {
 }
 
 impl<'a, A: ActivationFunction, const RESIDUAL: bool> GradientMap<'a, A, RESIDUAL> {
-    pub fn new(
-        columns: Columns,
-        inputs: BackwardInputs<'a, A>,
-        parameters: &'a [f32],
-        dx: &'a mut [f32],
-        dresidual: &'a mut [f32],
-    ) -> Self {
+    pub fn new(inputs: BackwardInputs<'a, A>, dx: &'a mut [f32], dresidual: &'a mut [f32]) -> Self {
         inputs.check(RESIDUAL);
         assert!(dx.is_empty() || dx.len() == inputs.x.len());
         assert!(dresidual.is_empty() || dresidual.len() == inputs.x.len());
-        assert!(parameters.len() >= GRADIENT_PARAMETERS * columns.padded);
         GradientMap {
             stream: false,
             inputs,
-            parameters,
-            padded: columns.padded,
             dx,
             dresidual,
         }
@@ -349,18 +285,12 @@ impl<'a, A: ActivationFunction, const RESIDUAL: bool> GradientMap<'a, A, RESIDUA
     }
 }
 
-// SAFETY: `new` checked that all arrays have `length` elements, and the parameters' length.
-unsafe impl<A: ActivationFunction, const RESIDUAL: bool> Terms<0> for GradientMap<'_, A, RESIDUAL> {
-    type Parameters<S: Simd> = [S::F32; GRADIENT_PARAMETERS];
-
+// SAFETY: `new` checked that all arrays have `length` elements.
+unsafe impl<A: ActivationFunction, const RESIDUAL: bool> Terms<0, GRADIENT_PARAMETERS>
+    for GradientMap<'_, A, RESIDUAL>
+{
     fn length(&self) -> usize {
         self.inputs.x.len()
-    }
-
-    #[inline(always)]
-    unsafe fn parameters<S: Simd>(&self, simd: S, column: usize) -> Self::Parameters<S> {
-        // SAFETY: `column + LANES <= padded`.
-        unsafe { load_parameters(simd, self.parameters, self.padded, column) }
     }
 
     #[inline(always)]
@@ -369,7 +299,7 @@ unsafe impl<A: ActivationFunction, const RESIDUAL: bool> Terms<0> for GradientMa
         simd: S,
         at: usize,
         lanes: usize,
-        p: &Self::Parameters<S>,
+        p: &[S::F32; GRADIENT_PARAMETERS],
         _: &mut [S::F32; 0],
     ) {
         // SAFETY: `at + lanes <= length`.

@@ -144,8 +144,8 @@ fn map_range<A: ActivationFunction, const RESIDUAL: bool>(
     let x = &x[range];
     map_columns(
         columns,
-        Normalize::<_, RESIDUAL>::new(columns, x, residual, y, parameters, activation)
-            .part_of(elements, columns.width),
+        parameters,
+        Normalize::<_, RESIDUAL>::new(x, residual, y, activation).part_of(elements, columns.width),
     );
 }
 
@@ -377,8 +377,10 @@ impl<'a, A: ActivationFunction, const RESIDUAL: bool> Passes for Backward<'a, A,
 
     fn measure(&self, range: Range<usize>, parameters: &[f32], measurement: &mut [f64]) {
         let columns = self.slab.columns;
-        let terms = GradientSums::<_, RESIDUAL>::new(columns, self.inputs.part(range), parameters);
-        columns.gathered(measurement, |sums| sum_columns(columns, terms, sums));
+        let terms = GradientSums::<_, RESIDUAL>::new(self.inputs.part(range));
+        columns.gathered(measurement, |sums| {
+            sum_columns(columns, parameters, terms, sums)
+        });
     }
 
     fn finish(&self, sample: usize, measurements: &mut [f64], parameters: &mut [f32]) {
@@ -398,13 +400,11 @@ impl<'a, A: ActivationFunction, const RESIDUAL: bool> Passes for Backward<'a, A,
         };
         let columns = self.slab.columns;
         let terms = GradientMap::<_, RESIDUAL>::new(
-            columns,
             self.inputs.part(range.clone()),
-            parameters,
             part(&self.dx),
             part(&self.dresidual),
         )
         .part_of(self.inputs.x.len(), columns.width);
-        map_columns(columns, terms);
+        map_columns(columns, parameters, terms);
     }
 }

@@ -165,23 +165,13 @@ impl Columns {
     }
 }
 
-/// What [`sum_columns`] does to every element: `N` terms to add up, or (with `N = 0`) only a map.
+/// What [`sum_columns`] does to every element, given `P` parameters of its column: `N` terms to add up, or (with `N = 0`) only a map.
 ///
 /// # Safety
-/// `parameters` may read only columns `column..column + S::LANES` of arrays of `padded` values, and `add` only elements
-/// `at..at + lanes` of arrays of [`Terms::length`] elements.
-pub(super) unsafe trait Terms<const N: usize> {
-    /// What is loaded once for a vector of columns.
-    type Parameters<S: Simd>: Copy;
-
+/// `add` may touch only elements `at..at + lanes` of arrays of [`Terms::length`] elements.
+pub(super) unsafe trait Terms<const N: usize, const P: usize> {
     /// Elements of the matrix, by now checked against every array that `add` touches.
     fn length(&self) -> usize;
-
-    /// Loads the parameters of the columns from `column`.
-    ///
-    /// # Safety
-    /// `column + S::LANES` must not exceed the padded number of columns.
-    unsafe fn parameters<S: Simd>(&self, simd: S, column: usize) -> Self::Parameters<S>;
 
     /// Takes elements `at..at + lanes`.
     ///
@@ -192,37 +182,46 @@ pub(super) unsafe trait Terms<const N: usize> {
         simd: S,
         at: usize,
         lanes: usize,
-        parameters: &Self::Parameters<S>,
+        parameters: &[S::F32; P],
         sums: &mut [S::F32; N],
     );
 }
 
-/// Adds the terms of every element to the sums of its column; `sums` holds `N` arrays of `columns.padded`.
-pub(super) fn sum_columns<const N: usize, T: Terms<N>>(
+/// Adds the terms of every element to the sums of its column; `sums` holds `N` arrays of `columns.padded`, and `parameters` `P` (and
+/// maybe others behind them).
+pub(super) fn sum_columns<const N: usize, const P: usize, T: Terms<N, P>>(
     columns: Columns,
+    parameters: &[f32],
     terms: T,
     sums: &mut [f64],
 ) {
+    assert!(parameters.len() >= P * columns.padded);
     assert_eq!(sums.len(), N * columns.padded);
     dispatch(SumColumns {
         columns,
+        parameters,
         terms,
         sums,
     });
 }
 
 /// Maps every element with its column's parameters.
-pub(super) fn map_columns<T: Terms<0>>(columns: Columns, terms: T) {
-    sum_columns::<0, T>(columns, terms, &mut []);
+pub(super) fn map_columns<const P: usize, T: Terms<0, P>>(
+    columns: Columns,
+    parameters: &[f32],
+    terms: T,
+) {
+    sum_columns::<0, P, T>(columns, parameters, terms, &mut []);
 }
 
-struct SumColumns<'a, const N: usize, T> {
+struct SumColumns<'a, const N: usize, const P: usize, T> {
     columns: Columns,
+    parameters: &'a [f32],
     terms: T,
     sums: &'a mut [f64],
 }
 
-impl<const N: usize, T: Terms<N>> SimdOp for SumColumns<'_, N, T> {
+impl<const N: usize, const P: usize, T: Terms<N, P>> SimdOp for SumColumns<'_, N, P, T> {
     type Output = ();
 
     #[inline(always)]
@@ -247,7 +246,7 @@ impl<const N: usize, T: Terms<N>> SimdOp for SumColumns<'_, N, T> {
     }
 }
 
-impl<const N: usize, T: Terms<N>> SumColumns<'_, N, T> {
+impl<const N: usize, const P: usize, T: Terms<N, P>> SumColumns<'_, N, P, T> {
     /// Takes `rows` rows from element `start`, the first `width` columns of each.
     ///
     /// # Safety
@@ -282,8 +281,7 @@ impl<const N: usize, T: Terms<N>> SumColumns<'_, N, T> {
     /// Whether the parameters and sums of that many vectors fit in registers, beside what a term computes with.
     #[inline(always)]
     fn fits<S: Simd>(vectors: usize) -> bool {
-        let parameters = size_of::<T::Parameters<S>>() / size_of::<S::F32>();
-        vectors * (parameters + N) + 4 <= S::REGISTERS
+        vectors * (P + N) + 4 <= S::REGISTERS
     }
 
     /// Takes `G` vectors of columns from `column` down `rows` rows; of a single vector, only the first `lanes`.
@@ -300,11 +298,14 @@ impl<const N: usize, T: Terms<N>> SumColumns<'_, N, T> {
         lanes: usize,
     ) {
         // SAFETY: by the caller's promise every element is inside `length`; `column + G * S::LANES <= padded`, because padded is
-        // a multiple of every vector width.
+        // a multiple of every vector width; `sum_columns` checked that parameters and sums are whole arrays of `padded`.
         unsafe {
-            let mut parameters = [self.terms.parameters(simd, column); G];
-            for vector in 1..G {
-                parameters[vector] = self.terms.parameters(simd, column + vector * S::LANES);
+            let mut parameters = [[simd.zero(); P]; G];
+            for vector in 0..G {
+                for index in 0..P {
+                    let from = index * self.columns.padded + column + vector * S::LANES;
+                    parameters[vector][index] = simd.load(self.parameters.as_ptr().add(from));
+                }
             }
             let mut sums = [[simd.zero(); N]; G];
             let mut at = start + column;
@@ -345,15 +346,10 @@ impl<const N: usize, T: Terms<N>> SumColumns<'_, N, T> {
 pub(super) struct Sum<'a>(pub &'a [f32]);
 
 // SAFETY: `length` is the slice's; nothing else is read.
-unsafe impl Terms<1> for Sum<'_> {
-    type Parameters<S: Simd> = ();
-
+unsafe impl Terms<1, 0> for Sum<'_> {
     fn length(&self) -> usize {
         self.0.len()
     }
-
-    #[inline(always)]
-    unsafe fn parameters<S: Simd>(&self, _: S, _: usize) {}
 
     #[inline(always)]
     unsafe fn add<S: Simd>(
@@ -361,7 +357,7 @@ unsafe impl Terms<1> for Sum<'_> {
         simd: S,
         at: usize,
         lanes: usize,
-        _: &(),
+        _: &[S::F32; 0],
         sums: &mut [S::F32; 1],
     ) {
         // SAFETY: `at + lanes <= length`.
@@ -397,7 +393,7 @@ mod tests {
                     .map(|i| (i * 37 % 101) as f32 - 50.0)
                     .collect();
                 let mut sums = vec![0.0; columns.padded];
-                sum_columns(columns, Sum(&x), &mut sums);
+                sum_columns(columns, &[], Sum(&x), &mut sums);
                 columns.gather(&mut sums);
                 for channel in 0..channels {
                     let expected: f64 = (0..rows)

@@ -5,7 +5,6 @@
 //! `y = x sigmoid(v x) / sqrt(variance + epsilon) * gamma + beta`: the statistics are those of [`super::group`], but the mean is not
 //! subtracted. Only the variance carries a gradient between elements, along `x - mean`.
 
-use super::affine::load_parameters;
 use super::centred::{add_pieces, sum_samples};
 use super::columns::{Columns, Terms, load, map_columns, store, sum_columns};
 use super::geometry::{Affine, Shape, check_epsilon, check_optional};
@@ -157,14 +156,8 @@ impl Passes for Forward<'_> {
         let columns = self.slab.columns;
         let x = &self.norm.x[range];
         assert_eq!(x.len(), y.len());
-        assert!(parameters.len() >= FORWARD_PARAMETERS * columns.padded);
-        let terms = Gate {
-            x,
-            y,
-            parameters,
-            padded: columns.padded,
-        };
-        map_columns(columns, terms);
+        let terms = Gate { x, y };
+        map_columns(columns, parameters, terms);
     }
 }
 
@@ -182,22 +175,12 @@ fn gate_argument<S: Simd>(simd: S, slope: S::F32, x: S::F32) -> S::F32 {
 struct Gate<'a> {
     x: &'a [f32],
     y: &'a mut [f32],
-    parameters: &'a [f32],
-    padded: usize,
 }
 
-// SAFETY: `Forward::map` checked that both arrays have `length` elements, and the parameters' length.
-unsafe impl Terms<0> for Gate<'_> {
-    type Parameters<S: Simd> = [S::F32; FORWARD_PARAMETERS];
-
+// SAFETY: `Forward::map` checked that both arrays have `length` elements.
+unsafe impl Terms<0, FORWARD_PARAMETERS> for Gate<'_> {
     fn length(&self) -> usize {
         self.x.len()
-    }
-
-    #[inline(always)]
-    unsafe fn parameters<S: Simd>(&self, simd: S, column: usize) -> Self::Parameters<S> {
-        // SAFETY: `column + LANES <= padded`.
-        unsafe { load_parameters(simd, self.parameters, self.padded, column) }
     }
 
     #[inline(always)]
@@ -206,7 +189,7 @@ unsafe impl Terms<0> for Gate<'_> {
         simd: S,
         at: usize,
         lanes: usize,
-        p: &Self::Parameters<S>,
+        p: &[S::F32; FORWARD_PARAMETERS],
         _: &mut [S::F32; 0],
     ) {
         let [slope, scale, offset] = *p;
@@ -305,9 +288,10 @@ impl Passes for Backward<'_> {
         let columns = self.slab.columns;
         let (x, dy) = (&self.norm.x[range.clone()], &self.dy[range]);
         assert_eq!(x.len(), dy.len());
-        assert!(parameters.len() >= columns.padded);
-        let terms = GateSums { x, dy, parameters };
-        columns.gathered(measurement, |sums| sum_columns(columns, terms, sums));
+        let terms = GateSums { x, dy };
+        columns.gathered(measurement, |sums| {
+            sum_columns(columns, parameters, terms, sums)
+        });
     }
 
     fn finish(&self, sample: usize, measurements: &mut [f64], parameters: &mut [f32]) {
@@ -347,36 +331,20 @@ impl Passes for Backward<'_> {
         let columns = self.slab.columns;
         let (x, dy) = (&self.norm.x[range.clone()], &self.dy[range]);
         assert!(x.len() == dy.len() && x.len() == dx.len());
-        assert!(parameters.len() >= BACKWARD_PARAMETERS * columns.padded);
-        let terms = GateGradient {
-            x,
-            dy,
-            dx,
-            parameters,
-            padded: columns.padded,
-        };
-        map_columns(columns, terms);
+        let terms = GateGradient { x, dy, dx };
+        map_columns(columns, parameters, terms);
     }
 }
 
 struct GateSums<'a> {
     x: &'a [f32],
     dy: &'a [f32],
-    parameters: &'a [f32],
 }
 
-// SAFETY: `Backward::measure` checked that both arrays have `length` elements, and the parameters' length.
-unsafe impl Terms<SUMS> for GateSums<'_> {
-    type Parameters<S: Simd> = S::F32;
-
+// SAFETY: `Backward::measure` checked that both arrays have `length` elements.
+unsafe impl Terms<SUMS, 1> for GateSums<'_> {
     fn length(&self) -> usize {
         self.x.len()
-    }
-
-    #[inline(always)]
-    unsafe fn parameters<S: Simd>(&self, simd: S, column: usize) -> S::F32 {
-        // SAFETY: `column + LANES <= padded`.
-        unsafe { simd.load(self.parameters.as_ptr().add(column)) }
     }
 
     #[inline(always)]
@@ -385,7 +353,7 @@ unsafe impl Terms<SUMS> for GateSums<'_> {
         simd: S,
         at: usize,
         lanes: usize,
-        slope: &S::F32,
+        [slope]: &[S::F32; 1],
         sums: &mut [S::F32; SUMS],
     ) {
         // SAFETY: `at + lanes <= length`.
@@ -408,22 +376,12 @@ struct GateGradient<'a> {
     x: &'a [f32],
     dy: &'a [f32],
     dx: &'a mut [f32],
-    parameters: &'a [f32],
-    padded: usize,
 }
 
-// SAFETY: `Backward::map` checked that all arrays have `length` elements, and the parameters' length.
-unsafe impl Terms<0> for GateGradient<'_> {
-    type Parameters<S: Simd> = [S::F32; BACKWARD_PARAMETERS];
-
+// SAFETY: `Backward::map` checked that all arrays have `length` elements.
+unsafe impl Terms<0, BACKWARD_PARAMETERS> for GateGradient<'_> {
     fn length(&self) -> usize {
         self.x.len()
-    }
-
-    #[inline(always)]
-    unsafe fn parameters<S: Simd>(&self, simd: S, column: usize) -> Self::Parameters<S> {
-        // SAFETY: `column + LANES <= padded`.
-        unsafe { load_parameters(simd, self.parameters, self.padded, column) }
     }
 
     #[inline(always)]
@@ -432,7 +390,7 @@ unsafe impl Terms<0> for GateGradient<'_> {
         simd: S,
         at: usize,
         lanes: usize,
-        p: &Self::Parameters<S>,
+        p: &[S::F32; BACKWARD_PARAMETERS],
         _: &mut [S::F32; 0],
     ) {
         let [slope, scale, along, constant] = *p;

@@ -6,7 +6,6 @@
 //! `y = x / max(batch deviation, slope x + instance deviation) * gamma + beta`; the mean is not subtracted. Deviations are roots of a
 //! biased variance plus epsilon.
 
-use super::affine::load_parameters;
 use super::centred::sum_samples;
 use super::columns::{Columns, Terms, load, map_columns, store_output, streams, sum_columns};
 use super::evo::{EvoNormGradients, fill};
@@ -140,7 +139,7 @@ pub fn forward(
         &|range, parameters| {
             // SAFETY: pieces do not overlap.
             let y = unsafe { y.part(range.clone()) };
-            map_columns(columns, Divide::new(columns, norm.x, range, y, parameters));
+            map_columns(columns, parameters, Divide::new(columns, norm.x, range, y));
         },
     );
     Ok(())
@@ -194,8 +193,6 @@ impl EvoNormB0<'_> {
 struct Divide<'a> {
     x: &'a [f32],
     y: &'a mut [f32],
-    parameters: &'a [f32],
-    padded: usize,
     stream: bool,
 }
 
@@ -205,34 +202,18 @@ impl<'a> Divide<'a> {
         x: &'a [f32],
         range: std::ops::Range<usize>,
         y: &'a mut [f32],
-        parameters: &'a [f32],
     ) -> Self {
         let stream = streams(x.len(), y, columns.width);
         let x = &x[range];
         assert_eq!(x.len(), y.len());
-        assert!(parameters.len() >= FORWARD_PARAMETERS * columns.padded);
-        Divide {
-            x,
-            y,
-            parameters,
-            padded: columns.padded,
-            stream,
-        }
+        Divide { x, y, stream }
     }
 }
 
-// SAFETY: `new` checked that both arrays have `length` elements, and the parameters' length.
-unsafe impl Terms<0> for Divide<'_> {
-    type Parameters<S: Simd> = [S::F32; FORWARD_PARAMETERS];
-
+// SAFETY: `new` checked that both arrays have `length` elements.
+unsafe impl Terms<0, FORWARD_PARAMETERS> for Divide<'_> {
     fn length(&self) -> usize {
         self.x.len()
-    }
-
-    #[inline(always)]
-    unsafe fn parameters<S: Simd>(&self, simd: S, column: usize) -> Self::Parameters<S> {
-        // SAFETY: `column + LANES <= padded`.
-        unsafe { load_parameters(simd, self.parameters, self.padded, column) }
     }
 
     #[inline(always)]
@@ -241,7 +222,7 @@ unsafe impl Terms<0> for Divide<'_> {
         simd: S,
         at: usize,
         lanes: usize,
-        p: &Self::Parameters<S>,
+        p: &[S::F32; FORWARD_PARAMETERS],
         _: &mut [S::F32; 0],
     ) {
         let [batch, slope, own, scale, offset] = *p;
@@ -297,8 +278,8 @@ pub fn backward(norm: EvoNormB0, saved: &[f32], dy: &[f32], gradients: EvoNormGr
         FORWARD_PARAMETERS * columns.padded,
         &|sample, parameters| norm.fill(columns, saved, sample, parameters),
         &|range, parameters, sums| {
-            let terms = DivideSums::new(columns, &norm.x[range.clone()], &dy[range], parameters);
-            sum_columns(columns, terms, sums);
+            let terms = DivideSums::new(&norm.x[range.clone()], &dy[range]);
+            sum_columns(columns, parameters, terms, sums);
         },
         |sums| {
             sum_samples(sums, length, 0, dbeta);
@@ -331,8 +312,8 @@ pub fn backward(norm: EvoNormB0, saved: &[f32], dy: &[f32], gradients: EvoNormGr
                         let dx = unsafe { dx.part(range.clone()) };
                         let stream = streams(norm.x.len(), dx, columns.width);
                         let (x, dy) = (&norm.x[range.clone()], &dy[range]);
-                        let terms = DivideGradient::new(columns, x, dy, dx, parameters, stream);
-                        map_columns(columns, terms);
+                        let terms = DivideGradient::new(x, dy, dx, stream);
+                        map_columns(columns, parameters, terms);
                     },
                 );
             });
@@ -388,35 +369,19 @@ impl EvoNormB0<'_> {
 struct DivideSums<'a> {
     x: &'a [f32],
     dy: &'a [f32],
-    parameters: &'a [f32],
-    padded: usize,
 }
 
 impl<'a> DivideSums<'a> {
-    fn new(columns: Columns, x: &'a [f32], dy: &'a [f32], parameters: &'a [f32]) -> Self {
+    fn new(x: &'a [f32], dy: &'a [f32]) -> Self {
         assert_eq!(x.len(), dy.len());
-        assert!(parameters.len() >= 3 * columns.padded);
-        DivideSums {
-            x,
-            dy,
-            parameters,
-            padded: columns.padded,
-        }
+        DivideSums { x, dy }
     }
 }
 
-// SAFETY: `new` checked that both arrays have `length` elements, and the parameters' length.
-unsafe impl Terms<SUMS> for DivideSums<'_> {
-    type Parameters<S: Simd> = [S::F32; 3];
-
+// SAFETY: `new` checked that both arrays have `length` elements.
+unsafe impl Terms<SUMS, 3> for DivideSums<'_> {
     fn length(&self) -> usize {
         self.x.len()
-    }
-
-    #[inline(always)]
-    unsafe fn parameters<S: Simd>(&self, simd: S, column: usize) -> Self::Parameters<S> {
-        // SAFETY: `column + LANES <= padded`.
-        unsafe { load_parameters(simd, self.parameters, self.padded, column) }
     }
 
     #[inline(always)]
@@ -425,7 +390,7 @@ unsafe impl Terms<SUMS> for DivideSums<'_> {
         simd: S,
         at: usize,
         lanes: usize,
-        p: &Self::Parameters<S>,
+        p: &[S::F32; 3],
         sums: &mut [S::F32; SUMS],
     ) {
         let [batch, slope, own] = *p;
@@ -456,45 +421,20 @@ struct DivideGradient<'a> {
     x: &'a [f32],
     dy: &'a [f32],
     dx: &'a mut [f32],
-    parameters: &'a [f32],
-    padded: usize,
     stream: bool,
 }
 
 impl<'a> DivideGradient<'a> {
-    fn new(
-        columns: Columns,
-        x: &'a [f32],
-        dy: &'a [f32],
-        dx: &'a mut [f32],
-        parameters: &'a [f32],
-        stream: bool,
-    ) -> Self {
+    fn new(x: &'a [f32], dy: &'a [f32], dx: &'a mut [f32], stream: bool) -> Self {
         assert!(x.len() == dy.len() && x.len() == dx.len());
-        assert!(parameters.len() >= BACKWARD_PARAMETERS * columns.padded);
-        DivideGradient {
-            x,
-            dy,
-            dx,
-            parameters,
-            padded: columns.padded,
-            stream,
-        }
+        DivideGradient { x, dy, dx, stream }
     }
 }
 
-// SAFETY: `new` checked that all arrays have `length` elements, and the parameters' length.
-unsafe impl Terms<0> for DivideGradient<'_> {
-    type Parameters<S: Simd> = [S::F32; BACKWARD_PARAMETERS];
-
+// SAFETY: `new` checked that all arrays have `length` elements.
+unsafe impl Terms<0, BACKWARD_PARAMETERS> for DivideGradient<'_> {
     fn length(&self) -> usize {
         self.x.len()
-    }
-
-    #[inline(always)]
-    unsafe fn parameters<S: Simd>(&self, simd: S, column: usize) -> Self::Parameters<S> {
-        // SAFETY: `column + LANES <= padded`.
-        unsafe { load_parameters(simd, self.parameters, self.padded, column) }
     }
 
     #[inline(always)]
@@ -503,7 +443,7 @@ unsafe impl Terms<0> for DivideGradient<'_> {
         simd: S,
         at: usize,
         lanes: usize,
-        p: &Self::Parameters<S>,
+        p: &[S::F32; BACKWARD_PARAMETERS],
         _: &mut [S::F32; 0],
     ) {
         let [batch, slope, own, scale, along, center, constant] = *p;

@@ -7,7 +7,7 @@
 
 use super::affine::{
     FORWARD_PARAMETERS, GRADIENT_PARAMETERS, SUM_PARAMETERS, fill_backward, fill_forward,
-    finish_sum, load_parameters,
+    finish_sum,
 };
 use super::batch::{RunningStatistics, check_running, move_running};
 use super::centred::{add_pieces, sum_samples};
@@ -273,16 +273,13 @@ impl<const WHOLE: bool> Passes for Forward<'_, WHOLE> {
         let kept = Kept::<WHOLE>::new(unsafe { self.kept.whole() }, columns, &range);
         let x = &self.layer.x[range];
         assert_eq!(x.len(), y.len());
-        assert!(parameters.len() >= FORWARD_PARAMETERS * columns.padded);
         let terms = NormalizeAndDrop::<WHOLE> {
             x,
             kept,
             y,
-            parameters,
-            padded: columns.padded,
             factor: self.layer.factor(),
         };
-        map_columns(columns, terms);
+        map_columns(columns, parameters, terms);
     }
 }
 
@@ -290,23 +287,13 @@ struct NormalizeAndDrop<'a, const WHOLE: bool> {
     x: &'a [f32],
     kept: Kept<'a, WHOLE>,
     y: &'a mut [f32],
-    parameters: &'a [f32],
-    padded: usize,
     factor: f32,
 }
 
-// SAFETY: `Forward::map` checked that all arrays have `length` elements, and the parameters' length.
-unsafe impl<const WHOLE: bool> Terms<0> for NormalizeAndDrop<'_, WHOLE> {
-    type Parameters<S: Simd> = [S::F32; FORWARD_PARAMETERS];
-
+// SAFETY: `Forward::map` checked that all arrays have `length` elements.
+unsafe impl<const WHOLE: bool> Terms<0, FORWARD_PARAMETERS> for NormalizeAndDrop<'_, WHOLE> {
     fn length(&self) -> usize {
         self.x.len()
-    }
-
-    #[inline(always)]
-    unsafe fn parameters<S: Simd>(&self, simd: S, column: usize) -> Self::Parameters<S> {
-        // SAFETY: `column + LANES <= padded`.
-        unsafe { load_parameters(simd, self.parameters, self.padded, column) }
     }
 
     #[inline(always)]
@@ -315,7 +302,7 @@ unsafe impl<const WHOLE: bool> Terms<0> for NormalizeAndDrop<'_, WHOLE> {
         simd: S,
         at: usize,
         lanes: usize,
-        p: &Self::Parameters<S>,
+        p: &[S::F32; FORWARD_PARAMETERS],
         _: &mut [S::F32; 0],
     ) {
         let [center, scale, offset] = *p;
@@ -370,13 +357,12 @@ impl<const WHOLE: bool> Passes for Backward<'_, WHOLE> {
 
     fn measure(&self, range: Range<usize>, parameters: &[f32], measurement: &mut [f64]) {
         let columns = self.slab.columns;
-        assert!(parameters.len() >= SUM_PARAMETERS * columns.padded);
         let terms = MaskedSums::<WHOLE> {
             inputs: self.inputs(range),
-            columns,
-            parameters,
         };
-        columns.gathered(measurement, |sums| sum_columns(columns, terms, sums));
+        columns.gathered(measurement, |sums| {
+            sum_columns(columns, parameters, terms, sums)
+        });
     }
 
     fn finish(&self, _: usize, measurements: &mut [f64], parameters: &mut [f32]) {
@@ -405,15 +391,12 @@ impl<const WHOLE: bool> Passes for Backward<'_, WHOLE> {
         // SAFETY: ranges of different tasks do not overlap.
         let dx = unsafe { dx.part(range.clone()) };
         let columns = self.slab.columns;
-        assert!(parameters.len() >= GRADIENT_PARAMETERS * columns.padded);
         assert_eq!(dx.len(), range.len());
         let terms = MaskedGradient::<WHOLE> {
             inputs: self.inputs(range),
-            columns,
-            parameters,
             dx,
         };
-        map_columns(columns, terms);
+        map_columns(columns, parameters, terms);
     }
 }
 
@@ -454,22 +437,12 @@ impl<const WHOLE: bool> MaskedInputs<'_, WHOLE> {
 
 struct MaskedSums<'a, const WHOLE: bool> {
     inputs: MaskedInputs<'a, WHOLE>,
-    columns: Columns,
-    parameters: &'a [f32],
 }
 
 // SAFETY: `Backward::inputs` and `measure` checked the lengths.
-unsafe impl<const WHOLE: bool> Terms<2> for MaskedSums<'_, WHOLE> {
-    type Parameters<S: Simd> = [S::F32; SUM_PARAMETERS];
-
+unsafe impl<const WHOLE: bool> Terms<2, SUM_PARAMETERS> for MaskedSums<'_, WHOLE> {
     fn length(&self) -> usize {
         self.inputs.x.len()
-    }
-
-    #[inline(always)]
-    unsafe fn parameters<S: Simd>(&self, simd: S, column: usize) -> Self::Parameters<S> {
-        // SAFETY: `column + LANES <= padded`.
-        unsafe { load_parameters(simd, self.parameters, self.columns.padded, column) }
     }
 
     #[inline(always)]
@@ -478,7 +451,7 @@ unsafe impl<const WHOLE: bool> Terms<2> for MaskedSums<'_, WHOLE> {
         simd: S,
         at: usize,
         lanes: usize,
-        p: &Self::Parameters<S>,
+        p: &[S::F32; SUM_PARAMETERS],
         sums: &mut [S::F32; 2],
     ) {
         let [center, _, _, inverse] = *p;
@@ -491,23 +464,13 @@ unsafe impl<const WHOLE: bool> Terms<2> for MaskedSums<'_, WHOLE> {
 
 struct MaskedGradient<'a, const WHOLE: bool> {
     inputs: MaskedInputs<'a, WHOLE>,
-    columns: Columns,
-    parameters: &'a [f32],
     dx: &'a mut [f32],
 }
 
 // SAFETY: `Backward::inputs` and `map` checked the lengths.
-unsafe impl<const WHOLE: bool> Terms<0> for MaskedGradient<'_, WHOLE> {
-    type Parameters<S: Simd> = [S::F32; GRADIENT_PARAMETERS];
-
+unsafe impl<const WHOLE: bool> Terms<0, GRADIENT_PARAMETERS> for MaskedGradient<'_, WHOLE> {
     fn length(&self) -> usize {
         self.inputs.x.len()
-    }
-
-    #[inline(always)]
-    unsafe fn parameters<S: Simd>(&self, simd: S, column: usize) -> Self::Parameters<S> {
-        // SAFETY: `column + LANES <= padded`.
-        unsafe { load_parameters(simd, self.parameters, self.columns.padded, column) }
     }
 
     #[inline(always)]
@@ -516,7 +479,7 @@ unsafe impl<const WHOLE: bool> Terms<0> for MaskedGradient<'_, WHOLE> {
         simd: S,
         at: usize,
         lanes: usize,
-        p: &Self::Parameters<S>,
+        p: &[S::F32; GRADIENT_PARAMETERS],
         _: &mut [S::F32; 0],
     ) {
         let [center, _, _, inverse, gamma, along, across] = *p;

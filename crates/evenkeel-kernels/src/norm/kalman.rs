@@ -309,7 +309,8 @@ impl<A: ActivationFunction, const RESIDUAL: bool> Passes for Forward<'_, A, RESI
         let columns = self.slab.columns;
         map_columns(
             columns,
-            Normalize::<_, RESIDUAL>::new(columns, x, residual, y, parameters, self.activation)
+            parameters,
+            Normalize::<_, RESIDUAL>::new(x, residual, y, self.activation)
                 .part_of(self.norm.x.len(), columns.width),
         );
     }
@@ -463,9 +464,9 @@ impl<'a, A: ActivationFunction, const RESIDUAL: bool> Passes for Backward<'a, A,
 
     fn measure(&self, range: Range<usize>, parameters: &[f32], measurement: &mut [f64]) {
         let columns = self.slab.columns;
-        let terms = GradientSums::<_, RESIDUAL>::new(columns, self.inputs.part(range), parameters);
+        let terms = GradientSums::<_, RESIDUAL>::new(self.inputs.part(range));
         let sums = &mut measurement[..2 * columns.channels];
-        columns.gathered(sums, |sums| sum_columns(columns, terms, sums));
+        columns.gathered(sums, |sums| sum_columns(columns, parameters, terms, sums));
     }
 
     fn finish(&self, group: usize, measurements: &mut [f64], parameters: &mut [f32]) {
@@ -548,7 +549,8 @@ impl<'a, A: ActivationFunction, const RESIDUAL: bool> Passes for Backward<'a, A,
         let (dx, dresidual) = (part(&self.dx), part(&self.dresidual));
         map_columns(
             columns,
-            GradientMap::<_, RESIDUAL>::new(columns, inputs, parameters, dx, dresidual)
+            parameters,
+            GradientMap::<_, RESIDUAL>::new(inputs, dx, dresidual)
                 .part_of(self.norm.x.len(), columns.width),
         );
     }

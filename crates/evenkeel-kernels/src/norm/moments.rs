@@ -7,24 +7,15 @@ use crate::isa::Simd;
 /// Rows whose mean is the shift of a piece.
 const SHIFT_ROWS: usize = 4 * TILE_ROWS;
 
-/// Σ(x - shift) and Σ(x - shift)².
+/// Σ(x - shift) and Σ(x - shift)², where the shift is the parameter of a column.
 struct Centred<'a> {
     x: &'a [f32],
-    shift: &'a [f32],
 }
 
-// SAFETY: `length` is the slice's; `shift` has `padded` values (asserted where it is made).
-unsafe impl Terms<2> for Centred<'_> {
-    type Parameters<S: Simd> = S::F32;
-
+// SAFETY: `length` is the slice's; nothing else is read.
+unsafe impl Terms<2, 1> for Centred<'_> {
     fn length(&self) -> usize {
         self.x.len()
-    }
-
-    #[inline(always)]
-    unsafe fn parameters<S: Simd>(&self, simd: S, column: usize) -> S::F32 {
-        // SAFETY: `column + LANES <= padded`.
-        unsafe { simd.load(self.shift.as_ptr().add(column)) }
     }
 
     #[inline(always)]
@@ -33,7 +24,7 @@ unsafe impl Terms<2> for Centred<'_> {
         simd: S,
         at: usize,
         lanes: usize,
-        shift: &S::F32,
+        [shift]: &[S::F32; 1],
         sums: &mut [S::F32; 2],
     ) {
         // SAFETY: `at + lanes <= length`.
@@ -72,7 +63,7 @@ pub(super) fn measure(columns: Columns, x: &[f32], epsilon: f32, out: &mut [f64]
     with_f64(2 * padded, |sums| {
         with_f32(padded, |shift| {
             let lead = x.len().min(SHIFT_ROWS * columns.width);
-            sum_columns(columns, Sum(&x[..lead]), &mut sums[..padded]);
+            sum_columns(columns, &[], Sum(&x[..lead]), &mut sums[..padded]);
             columns.gather(&mut sums[..padded]);
             let inverse = 1.0 / (lead / channels) as f64;
             for (shift, sum) in shift.iter_mut().zip(&sums[..channels]) {
@@ -81,7 +72,7 @@ pub(super) fn measure(columns: Columns, x: &[f32], epsilon: f32, out: &mut [f64]
             columns.spread(shift);
 
             sums.fill(0.0);
-            sum_columns(columns, Centred { x, shift }, sums);
+            sum_columns(columns, shift, Centred { x }, sums);
             let (first, second) = sums.split_at_mut(padded);
             columns.gather(first);
             columns.gather(second);

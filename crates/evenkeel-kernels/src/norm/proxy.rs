@@ -11,10 +11,9 @@
 
 use super::affine::{
     BackwardInputs, CENTER, FORWARD_PARAMETERS, INVERSE, OFFSET, SCALE, SUM_PARAMETERS,
-    load_parameters,
 };
 use super::centred::{self, add_pieces, sum_samples};
-use super::columns::{Columns, Terms, load, map_columns, store, sum_columns};
+use super::columns::{Terms, load, map_columns, store, sum_columns};
 use super::fused::with_fused;
 use super::geometry::{Affine, Shape, check_epsilon, check_optional};
 use super::group::check_groups;
@@ -303,15 +302,12 @@ impl<A: ActivationFunction> Passes for Forward<'_, A> {
         let columns = self.norm.slab.columns;
         let x = &self.norm.x[range];
         assert_eq!(x.len(), y.len());
-        assert!(parameters.len() >= MAP_PARAMETERS * columns.padded);
         let terms = NormalizeProxied {
             x,
             y,
-            parameters,
-            padded: columns.padded,
             activation: self.norm.activation,
         };
-        map_columns(columns, terms);
+        map_columns(columns, parameters, terms);
     }
 }
 
@@ -319,23 +315,13 @@ impl<A: ActivationFunction> Passes for Forward<'_, A> {
 struct NormalizeProxied<'a, A> {
     x: &'a [f32],
     y: &'a mut [f32],
-    parameters: &'a [f32],
-    padded: usize,
     activation: A,
 }
 
-// SAFETY: `Forward::map` checked that both arrays have `length` elements, and the parameters' length.
-unsafe impl<A: ActivationFunction> Terms<0> for NormalizeProxied<'_, A> {
-    type Parameters<S: Simd> = [S::F32; MAP_PARAMETERS];
-
+// SAFETY: `Forward::map` checked that both arrays have `length` elements.
+unsafe impl<A: ActivationFunction> Terms<0, MAP_PARAMETERS> for NormalizeProxied<'_, A> {
     fn length(&self) -> usize {
         self.x.len()
-    }
-
-    #[inline(always)]
-    unsafe fn parameters<S: Simd>(&self, simd: S, column: usize) -> Self::Parameters<S> {
-        // SAFETY: `column + LANES <= padded`.
-        unsafe { load_parameters(simd, self.parameters, self.padded, column) }
     }
 
     #[inline(always)]
@@ -344,7 +330,7 @@ unsafe impl<A: ActivationFunction> Terms<0> for NormalizeProxied<'_, A> {
         simd: S,
         at: usize,
         lanes: usize,
-        p: &Self::Parameters<S>,
+        p: &[S::F32; MAP_PARAMETERS],
         _: &mut [S::F32; 0],
     ) {
         let [center, scale, offset, factor, constant] = *p;
@@ -372,14 +358,11 @@ struct Backward<'a, A> {
 impl<A: ActivationFunction> Backward<'_, A> {
     fn add_up<const N: usize>(&self, range: Range<usize>, parameters: &[f32], sums: &mut [f64]) {
         let columns = self.norm.slab.columns;
-        assert!(parameters.len() >= SUM_PARAMETERS * columns.padded);
         let terms = ProxySums::<A, N> {
             inputs: self.norm.inputs.part(range),
-            columns,
-            parameters,
         };
         assert_eq!(terms.inputs.x.len(), terms.inputs.dy.len());
-        columns.gathered(sums, |sums| sum_columns(columns, terms, sums));
+        columns.gathered(sums, |sums| sum_columns(columns, parameters, terms, sums));
     }
 }
 
@@ -429,22 +412,14 @@ impl<A: ActivationFunction> Passes for Backward<'_, A> {
 /// `N` is [`SUMS`] or [`FEWER_SUMS`].
 struct ProxySums<'a, A, const N: usize> {
     inputs: BackwardInputs<'a, A>,
-    columns: Columns,
-    parameters: &'a [f32],
 }
 
-// SAFETY: `Backward::add_up` checked that the inputs have the same length, and the parameters' length.
-unsafe impl<A: ActivationFunction, const N: usize> Terms<N> for ProxySums<'_, A, N> {
-    type Parameters<S: Simd> = [S::F32; SUM_PARAMETERS];
-
+// SAFETY: `Backward::add_up` checked that the inputs have the same length.
+unsafe impl<A: ActivationFunction, const N: usize> Terms<N, SUM_PARAMETERS>
+    for ProxySums<'_, A, N>
+{
     fn length(&self) -> usize {
         self.inputs.x.len()
-    }
-
-    #[inline(always)]
-    unsafe fn parameters<S: Simd>(&self, simd: S, column: usize) -> Self::Parameters<S> {
-        // SAFETY: `column + LANES <= padded`.
-        unsafe { load_parameters(simd, self.parameters, self.columns.padded, column) }
     }
 
     #[inline(always)]
@@ -453,7 +428,7 @@ unsafe impl<A: ActivationFunction, const N: usize> Terms<N> for ProxySums<'_, A,
         simd: S,
         at: usize,
         lanes: usize,
-        p: &Self::Parameters<S>,
+        p: &[S::F32; SUM_PARAMETERS],
         sums: &mut [S::F32; N],
     ) {
         let activation = self.inputs.activation;

@@ -281,9 +281,9 @@ fn map_forward<A: ActivationFunction>(
             // SAFETY: pieces do not overlap.
             let y = unsafe { y.part(range.clone()) };
             let x = &norm.x[range];
-            let terms = Normalize::<_, false>::new(columns, x, &[], y, parameters, activation)
+            let terms = Normalize::<_, false>::new(x, &[], y, activation)
                 .part_of(norm.x.len(), columns.width);
-            map_columns(columns, terms);
+            map_columns(columns, parameters, terms);
         },
     );
 }
@@ -366,8 +366,8 @@ fn run_backward<A: ActivationFunction>(
         SUM_PARAMETERS * columns.padded,
         &fill,
         &|range, parameters, sums| {
-            let terms = GradientSums::<_, false>::new(columns, inputs.part(range), parameters);
-            sum_columns(columns, terms, sums);
+            let terms = GradientSums::<_, false>::new(inputs.part(range));
+            sum_columns(columns, parameters, terms, sums);
         },
         |sums| {
             for (sample, sums) in sums.chunks_exact_mut(2 * channels).enumerate() {
@@ -501,9 +501,9 @@ fn map_backward<A: ActivationFunction>(
                 // SAFETY: pieces do not overlap.
                 let dx = unsafe { dx.part(range.clone()) };
                 let inputs = inputs.part(range);
-                let terms = GradientMap::<_, false>::new(columns, inputs, parameters, dx, &mut [])
+                let terms = GradientMap::<_, false>::new(inputs, dx, &mut [])
                     .part_of(norm.x.len(), columns.width);
-                map_columns(columns, terms);
+                map_columns(columns, parameters, terms);
             },
         );
     });

@@ -281,7 +281,7 @@ impl<E: EndingFunction> Passes for Forward<'_, E> {
     fn measure(&self, range: Range<usize>, _: &[f32], squares: &mut [f64]) {
         let columns = self.slab.columns;
         let x = &self.norm.x[range];
-        columns.gathered(squares, |sums| sum_columns(columns, Squares(x), sums));
+        columns.gathered(squares, |sums| sum_columns(columns, &[], Squares(x), sums));
         let rows = x.len() / columns.channels.max(1);
         if rows > 0 && unreliable(squares, rows, self.epsilon as f32) {
             squares.fill(0.0);
@@ -312,8 +312,8 @@ impl<E: EndingFunction> Passes for Forward<'_, E> {
         // SAFETY: ranges of different tasks do not overlap.
         let y = unsafe { self.y.part(range) };
         let stream = streams(self.slab.elements(), y, columns.width);
-        let terms = Normalize::new(x, y, parameters, columns.padded, self.ending, stream);
-        map_columns(columns, terms);
+        let terms = Normalize::new(x, y, self.ending, stream);
+        map_columns(columns, parameters, terms);
     }
 }
 
@@ -333,14 +333,8 @@ impl<E: EndingFunction> Backward<'_, E> {
         &self.saved[sample * channels..(sample + 1) * channels]
     }
 
-    fn recompute<'b>(&'b self, range: Range<usize>, parameters: &'b [f32]) -> Recompute<'b, E> {
-        Recompute::new(
-            &self.norm.x[range.clone()],
-            &self.dy[range],
-            parameters,
-            self.slab.columns.padded,
-            self.ending,
-        )
+    fn recompute(&self, range: Range<usize>) -> Recompute<'_, E> {
+        Recompute::new(&self.norm.x[range.clone()], &self.dy[range], self.ending)
     }
 }
 
@@ -361,8 +355,10 @@ impl<E: EndingFunction> Passes for Backward<'_, E> {
 
     fn measure(&self, range: Range<usize>, parameters: &[f32], measurement: &mut [f64]) {
         let columns = self.slab.columns;
-        let terms = GradientSums(self.recompute(range, parameters));
-        columns.gathered(measurement, |sums| sum_columns(columns, terms, sums));
+        let terms = GradientSums(self.recompute(range));
+        columns.gathered(measurement, |sums| {
+            sum_columns(columns, parameters, terms, sums)
+        });
     }
 
     fn finish(&self, sample: usize, measurements: &mut [f64], parameters: &mut [f32]) {
@@ -395,7 +391,7 @@ impl<E: EndingFunction> Passes for Backward<'_, E> {
         // SAFETY: ranges of different tasks do not overlap.
         let dx = unsafe { dx.part(range.clone()) };
         let stream = streams(self.slab.elements(), dx, self.slab.columns.width);
-        let terms = GradientMap::new(self.recompute(range, parameters), dx, stream);
-        map_columns(self.slab.columns, terms);
+        let terms = GradientMap::new(self.recompute(range), dx, stream);
+        map_columns(self.slab.columns, parameters, terms);
     }
 }

@@ -2,7 +2,6 @@
 
 use crate::activation::ActivationFunction;
 use crate::isa::Simd;
-use crate::norm::affine::load_parameters;
 use crate::norm::columns::{Terms, load, store_output};
 
 // Parameters, arrays of `padded` columns.
@@ -60,15 +59,10 @@ impl<A: ActivationFunction> EndingFunction for Function<A> {
 pub(super) struct Squares<'a>(pub &'a [f32]);
 
 // SAFETY: `length` is the slice's; nothing else is read.
-unsafe impl Terms<1> for Squares<'_> {
-    type Parameters<S: Simd> = ();
-
+unsafe impl Terms<1, 0> for Squares<'_> {
     fn length(&self) -> usize {
         self.0.len()
     }
-
-    #[inline(always)]
-    unsafe fn parameters<S: Simd>(&self, _: S, _: usize) {}
 
     #[inline(always)]
     unsafe fn add<S: Simd>(
@@ -76,7 +70,7 @@ unsafe impl Terms<1> for Squares<'_> {
         simd: S,
         at: usize,
         lanes: usize,
-        _: &(),
+        _: &[S::F32; 0],
         sums: &mut [S::F32; 1],
     ) {
         // SAFETY: `at + lanes <= length`.
@@ -89,47 +83,27 @@ unsafe impl Terms<1> for Squares<'_> {
 pub(super) struct Normalize<'a, E> {
     x: &'a [f32],
     y: &'a mut [f32],
-    parameters: &'a [f32],
-    padded: usize,
     ending: E,
     stream: bool,
 }
 
 impl<'a, E> Normalize<'a, E> {
     /// `stream`: see [`streams`](crate::norm::columns::streams).
-    pub fn new(
-        x: &'a [f32],
-        y: &'a mut [f32],
-        parameters: &'a [f32],
-        padded: usize,
-        ending: E,
-        stream: bool,
-    ) -> Self {
+    pub fn new(x: &'a [f32], y: &'a mut [f32], ending: E, stream: bool) -> Self {
         assert_eq!(x.len(), y.len());
-        assert!(parameters.len() >= FORWARD_PARAMETERS * padded);
         Normalize {
             x,
             y,
-            parameters,
-            padded,
             ending,
             stream,
         }
     }
 }
 
-// SAFETY: `new` checked that both arrays have `length` elements, and the parameters' length.
-unsafe impl<E: EndingFunction> Terms<0> for Normalize<'_, E> {
-    type Parameters<S: Simd> = [S::F32; FORWARD_PARAMETERS];
-
+// SAFETY: `new` checked that both arrays have `length` elements.
+unsafe impl<E: EndingFunction> Terms<0, FORWARD_PARAMETERS> for Normalize<'_, E> {
     fn length(&self) -> usize {
         self.x.len()
-    }
-
-    #[inline(always)]
-    unsafe fn parameters<S: Simd>(&self, simd: S, column: usize) -> Self::Parameters<S> {
-        // SAFETY: `column + LANES <= padded`.
-        unsafe { load_parameters(simd, self.parameters, self.padded, column) }
     }
 
     #[inline(always)]
@@ -138,7 +112,7 @@ unsafe impl<E: EndingFunction> Terms<0> for Normalize<'_, E> {
         simd: S,
         at: usize,
         lanes: usize,
-        p: &Self::Parameters<S>,
+        p: &[S::F32; FORWARD_PARAMETERS],
         _: &mut [S::F32; 0],
     ) {
         // SAFETY: `at + lanes <= length`.
@@ -155,28 +129,13 @@ unsafe impl<E: EndingFunction> Terms<0> for Normalize<'_, E> {
 pub(super) struct Recompute<'a, E> {
     x: &'a [f32],
     dy: &'a [f32],
-    parameters: &'a [f32],
-    padded: usize,
     ending: E,
 }
 
 impl<'a, E: EndingFunction> Recompute<'a, E> {
-    pub fn new(
-        x: &'a [f32],
-        dy: &'a [f32],
-        parameters: &'a [f32],
-        padded: usize,
-        ending: E,
-    ) -> Self {
+    pub fn new(x: &'a [f32], dy: &'a [f32], ending: E) -> Self {
         assert_eq!(x.len(), dy.len());
-        assert!(parameters.len() >= SUM_PARAMETERS * padded);
-        Recompute {
-            x,
-            dy,
-            parameters,
-            padded,
-            ending,
-        }
+        Recompute { x, dy, ending }
     }
 
     /// `(normalized x, dz, dtau)` of elements `at..at + lanes`.
@@ -207,18 +166,10 @@ impl<'a, E: EndingFunction> Recompute<'a, E> {
 /// Σ dz, Σ dz * normalized x, Σ dtau.
 pub(super) struct GradientSums<'a, E>(pub Recompute<'a, E>);
 
-// SAFETY: `Recompute::new` checked that both arrays have `length` elements, and the parameters' length.
-unsafe impl<E: EndingFunction> Terms<3> for GradientSums<'_, E> {
-    type Parameters<S: Simd> = [S::F32; SUM_PARAMETERS];
-
+// SAFETY: `Recompute::new` checked that both arrays have `length` elements.
+unsafe impl<E: EndingFunction> Terms<3, SUM_PARAMETERS> for GradientSums<'_, E> {
     fn length(&self) -> usize {
         self.0.x.len()
-    }
-
-    #[inline(always)]
-    unsafe fn parameters<S: Simd>(&self, simd: S, column: usize) -> Self::Parameters<S> {
-        // SAFETY: `column + LANES <= padded`.
-        unsafe { load_parameters(simd, self.0.parameters, self.0.padded, column) }
     }
 
     #[inline(always)]
@@ -227,7 +178,7 @@ unsafe impl<E: EndingFunction> Terms<3> for GradientSums<'_, E> {
         simd: S,
         at: usize,
         lanes: usize,
-        p: &Self::Parameters<S>,
+        p: &[S::F32; SUM_PARAMETERS],
         sums: &mut [S::F32; 3],
     ) {
         // SAFETY: `at + lanes <= length`.
@@ -249,7 +200,6 @@ impl<'a, E> GradientMap<'a, E> {
     /// `stream`: see [`streams`](crate::norm::columns::streams).
     pub fn new(recompute: Recompute<'a, E>, dx: &'a mut [f32], stream: bool) -> Self {
         assert_eq!(recompute.x.len(), dx.len());
-        assert!(recompute.parameters.len() >= GRADIENT_PARAMETERS * recompute.padded);
         GradientMap {
             recompute,
             dx,
@@ -258,25 +208,10 @@ impl<'a, E> GradientMap<'a, E> {
     }
 }
 
-// SAFETY: `Recompute::new` and `new` checked that all arrays have `length` elements, and the parameters' length.
-unsafe impl<E: EndingFunction> Terms<0> for GradientMap<'_, E> {
-    type Parameters<S: Simd> = [S::F32; GRADIENT_PARAMETERS];
-
+// SAFETY: `Recompute::new` and `new` checked that all arrays have `length` elements.
+unsafe impl<E: EndingFunction> Terms<0, GRADIENT_PARAMETERS> for GradientMap<'_, E> {
     fn length(&self) -> usize {
         self.recompute.x.len()
-    }
-
-    #[inline(always)]
-    unsafe fn parameters<S: Simd>(&self, simd: S, column: usize) -> Self::Parameters<S> {
-        // SAFETY: `column + LANES <= padded`.
-        unsafe {
-            load_parameters(
-                simd,
-                self.recompute.parameters,
-                self.recompute.padded,
-                column,
-            )
-        }
     }
 
     #[inline(always)]
@@ -285,7 +220,7 @@ unsafe impl<E: EndingFunction> Terms<0> for GradientMap<'_, E> {
         simd: S,
         at: usize,
         lanes: usize,
-        p: &Self::Parameters<S>,
+        p: &[S::F32; GRADIENT_PARAMETERS],
         _: &mut [S::F32; 0],
     ) {
         // SAFETY: `at + lanes <= length`.
