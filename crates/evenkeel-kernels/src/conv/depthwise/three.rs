@@ -10,6 +10,12 @@ use std::ops::Range;
 
 /// Source pixels under the widest tile: 8 pixels, stride 2.
 const REACH: usize = 17;
+/// A tile all of whose windows and source pixels exist.
+const INNER: u8 = 0;
+/// A tile all of whose windows exist, and all source pixels but perhaps the first and the last column.
+const RIM: u8 = 1;
+/// Any other tile.
+const CUT: u8 = 2;
 /// What lies outside an image.
 static ZEROS: [f32; MAX_LANES] = [0.0; MAX_LANES];
 
@@ -18,7 +24,13 @@ static ZEROS: [f32; MAX_LANES] = [0.0; MAX_LANES];
 /// # Safety
 /// `row` must be the start of `width` pixels of `channels` floats, at least `lanes` of them from `channel` on.
 #[inline(always)]
-unsafe fn load_row<S: Simd, const COUNT: usize, const EDGE: bool, const WHOLE: bool>(
+unsafe fn load_row<
+    S: Simd,
+    const PIXELS: usize,
+    const STRIDE: usize,
+    const EDGE: u8,
+    const WHOLE: bool,
+>(
     s: S,
     row: *const f32,
     first: isize,
@@ -27,11 +39,13 @@ unsafe fn load_row<S: Simd, const COUNT: usize, const EDGE: bool, const WHOLE: b
     lanes: usize,
 ) -> [S::F32; REACH] {
     let mut values = [s.zero(); REACH];
-    for j in 0..COUNT {
+    let count = (PIXELS - 1) * STRIDE + 3;
+    for j in 0..count {
         let pixel = first.wrapping_add_unsigned(j);
         let mut p = row.wrapping_offset(pixel * channels as isize);
         // A choice of pointers, and not a branch around every load.
-        if EDGE && pixel as usize >= width {
+        let tested = EDGE == CUT || EDGE == RIM && (j == 0 || j + 1 == count);
+        if tested && pixel as usize >= width {
             p = ZEROS.as_ptr();
         }
         // SAFETY: the pixel exists: tested, or promised by the caller for tiles that are not at an edge.
@@ -101,13 +115,19 @@ impl Windows {
         (column * self.stride) as isize - self.before[1] as isize
     }
 
-    /// Whether a tile of `pixels` windows from `column` on sees pixels that do not exist.
+    /// Which pixels a tile of `pixels` windows from `column` on sees that do not exist: [`INNER`], [`RIM`] or [`CUT`].
     #[inline(always)]
-    fn at_edge(&self, column: usize, pixels: usize) -> bool {
+    fn edge(&self, column: usize, pixels: usize) -> u8 {
         let first = self.source_column(column);
-        column + pixels > self.positions[1]
-            || first < 0
-            || first as usize + (pixels - 1) * self.stride + 3 > self.source[1]
+        let end = first.wrapping_add_unsigned((pixels - 1) * self.stride + 3);
+        let width = self.source[1] as isize;
+        if column + pixels > self.positions[1] || first < -1 || end > width + 1 {
+            CUT
+        } else if first < 0 || end > width {
+            RIM
+        } else {
+            INNER
+        }
     }
 
     fn check(&self, source: usize, images: &Range<usize>, rows: &Range<usize>) {
@@ -126,12 +146,12 @@ macro_rules! all_tiles {
             ($pixels:literal, $stride:literal) => {
                 for image in $this.images.clone() {
                     for column in (0..windows.positions[1]).step_by($pixels) {
-                        let edge = windows.at_edge(column, $pixels);
+                        let edge = windows.edge(column, $pixels);
                         for row in $this.rows.clone() {
                             for channel in (0..windows.channels).step_by(<$S>::LANES) {
                                 let lanes = <$S>::LANES.min(windows.channels - channel);
                                 macro_rules! tile {
-                                    ($edge:literal, $whole:literal) => {
+                                    ($edge:ident, $whole:literal) => {
                                         $this.$tile::<$S, $pixels, $stride, $edge, $whole>(
                                             $s, image, row, column, channel, lanes,
                                         )
@@ -140,10 +160,11 @@ macro_rules! all_tiles {
                                 // SAFETY: image, row, column and channels exist; `edge` says which pixels may not.
                                 unsafe {
                                     match (edge, lanes == <$S>::LANES) {
-                                        (false, true) => tile!(false, true),
-                                        (true, true) => tile!(true, true),
-                                        (false, false) => tile!(false, false),
-                                        (true, false) => tile!(true, false),
+                                        (INNER, true) => tile!(INNER, true),
+                                        (RIM, true) => tile!(RIM, true),
+                                        (_, true) => tile!(CUT, true),
+                                        (INNER, false) => tile!(INNER, false),
+                                        (_, false) => tile!(CUT, false),
                                     }
                                 }
                             }
@@ -179,14 +200,14 @@ pub(super) struct Sweep<'a> {
 
 impl Sweep<'_> {
     /// # Safety
-    /// `call` must have checked; image, row, column, and `lanes` channels from `channel` on must exist, and unless `EDGE` all pixels
-    /// under `PIXELS` windows and all these windows; if `WHOLE`, `lanes` must be those of a vector.
+    /// `call` must have checked; image, row, column, and `lanes` channels from `channel` on must exist, and of the pixels
+    /// under `PIXELS` windows, and of these windows, those that `EDGE` says; if `WHOLE`, `lanes` must be those of a vector.
     #[inline(always)]
     unsafe fn tile<
         S: Simd,
         const PIXELS: usize,
         const STRIDE: usize,
-        const EDGE: bool,
+        const EDGE: u8,
         const WHOLE: bool,
     >(
         &self,
@@ -215,15 +236,9 @@ impl Sweep<'_> {
                 };
                 let line = (image * height + y) * width * channels + channel;
                 let line = self.source.as_ptr().add(line);
-                let values = if STRIDE == 1 && PIXELS == 8 {
-                    load_row::<S, 10, EDGE, WHOLE>(s, line, first, width, channels, lanes)
-                } else if STRIDE == 1 {
-                    load_row::<S, 6, EDGE, WHOLE>(s, line, first, width, channels, lanes)
-                } else if PIXELS == 8 {
-                    load_row::<S, 17, EDGE, WHOLE>(s, line, first, width, channels, lanes)
-                } else {
-                    load_row::<S, 9, EDGE, WHOLE>(s, line, first, width, channels, lanes)
-                };
+                let values = load_row::<S, PIXELS, STRIDE, EDGE, WHOLE>(
+                    s, line, first, width, channels, lanes,
+                );
                 for t in 0..3 {
                     let tap = r * 3 + t;
                     let tap = if self.turned { 8 - tap } else { tap };
@@ -237,7 +252,7 @@ impl Sweep<'_> {
             let to = (image * windows.positions[0] + row) * windows.positions[1] + column;
             let to = self.target.pointer().add(to * channels + channel);
             for i in 0..PIXELS {
-                if !EDGE || column + i < windows.positions[1] {
+                if EDGE != CUT || column + i < windows.positions[1] {
                     store::<S, WHOLE>(s, sums[i], to.add(i * channels), lanes);
                 }
             }
@@ -280,7 +295,7 @@ impl Gradient<'_> {
         S: Simd,
         const PIXELS: usize,
         const STRIDE: usize,
-        const EDGE: bool,
+        const EDGE: u8,
         const WHOLE: bool,
     >(
         &self,
@@ -301,7 +316,7 @@ impl Gradient<'_> {
             let from = self.gradient.as_ptr().add(from * channels + channel);
             let mut gradients = [s.zero(); PIXELS];
             for i in 0..PIXELS {
-                if !EDGE || column + i < windows.positions[1] {
+                if EDGE != CUT || column + i < windows.positions[1] {
                     gradients[i] = load::<S, WHOLE>(s, from.add(i * channels), lanes);
                 }
             }
@@ -311,15 +326,9 @@ impl Gradient<'_> {
                 };
                 let line = (image * height + y) * width * channels + channel;
                 let line = self.source.as_ptr().add(line);
-                let values = if STRIDE == 1 && PIXELS == 8 {
-                    load_row::<S, 10, EDGE, WHOLE>(s, line, first, width, channels, lanes)
-                } else if STRIDE == 1 {
-                    load_row::<S, 6, EDGE, WHOLE>(s, line, first, width, channels, lanes)
-                } else if PIXELS == 8 {
-                    load_row::<S, 17, EDGE, WHOLE>(s, line, first, width, channels, lanes)
-                } else {
-                    load_row::<S, 9, EDGE, WHOLE>(s, line, first, width, channels, lanes)
-                };
+                let values = load_row::<S, PIXELS, STRIDE, EDGE, WHOLE>(
+                    s, line, first, width, channels, lanes,
+                );
                 let mut sums = [s.zero(); 3];
                 for i in 0..PIXELS {
                     for t in 0..3 {
