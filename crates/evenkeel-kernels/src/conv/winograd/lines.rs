@@ -16,7 +16,7 @@ macro_rules! both_ways {
         #[doc = concat!("[`Self::", stringify!($line), "`] of the columns, then of the rows.")]
         ///
         /// # Safety
-        /// Both squares must be as large as the transform.
+        /// Both squares must be as large as the transform, and keep the promises that their types ask for.
         #[inline(always)]
         unsafe fn $square<S: Simd>(s: S, from: impl Load<S>, to: impl Store<S>) {
             // Not filled with zeros: it is large.

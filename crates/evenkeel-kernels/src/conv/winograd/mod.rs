@@ -1,4 +1,4 @@
-//! Winograd's minimal filtering for 3×3 kernels with stride 1: fewer multiplications than the direct sum.
+//! Winograd's minimal filtering for 3×3 kernels with stride 1 or 2: fewer multiplications than the direct sum.
 //!
 //! The output is cut into square tiles. Input tile and kernel are transformed ([`lines`]), multiplied element by element and
 //! summed over channels (which is one matrix product per element: [`crate::gemm`]'s micro-kernels again), and

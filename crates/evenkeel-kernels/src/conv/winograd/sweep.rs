@@ -14,7 +14,7 @@ use crate::isa::dispatch;
 use crate::parallel::{DisjointMut, for_each_task, piece};
 use std::marker::PhantomData;
 
-/// Output from input; lengths have been checked, the kernel is 3×3 with stride 1.
+/// Output from input; lengths have been checked, the kernel is 3×3 with the stride of `L`.
 pub(in super::super) fn forward<
     L: Lines<SOURCE, KERNEL, PRODUCT, OUT>,
     const SOURCE: usize,
@@ -48,7 +48,8 @@ pub(in super::super) fn forward<
     );
 }
 
-/// Gradient of the input; lengths have been checked, the kernel is 3×3 with stride 1 and at most 2 of padding.
+/// Gradient of the input; lengths have been checked, the kernel is 3×3 with the stride of `L`; with stride 1 it has at
+/// most 2 of padding, with stride 2 it has 1.
 pub(in super::super) fn backward_data<
     L: Lines<SOURCE, KERNEL, PRODUCT, OUT>,
     const SOURCE: usize,

@@ -16,7 +16,7 @@ use crate::parallel::{for_each_task, piece};
 use std::marker::PhantomData;
 use std::ops::Range;
 
-/// The gradient of the weights; lengths have been checked, the kernel is 3×3 with stride 1.
+/// The gradient of the weights; lengths have been checked, the kernel is 3×3 with the stride of `L`.
 pub(in super::super) fn backward_weights<
     L: Transposed<SOURCE, KERNEL, PRODUCT, OUT>,
     const SOURCE: usize,
