@@ -107,9 +107,14 @@ const WINOGRAD_BYTES: usize = 192 * 1024;
 const WINOGRAD_WEIGHT_BYTES: usize = 4 << 20;
 /// Transformed pixels that tasks share: a part of the third-level cache.
 const WINOGRAD_LARGE_BYTES: usize = 8 << 20;
-/// Elements of the source, of a channel, whose outer products are summed in registers before they are added to the gradient: 96 tiles
-/// of 36 elements, 42 of 81 (for 16→32 with stride 2 that took 0.52 ms instead of 0.55; 64→128 did not care).
-const WINOGRAD_DEPTH: usize = 96 * 36;
+/// Tiles whose outer products are summed in registers before they are added to the gradient.
+const WINOGRAD_DEPTH: usize = 96;
+/// The same with stride 2, input channels and panels of one task: its sums, 81 for each weight, and transformed tiles share the
+/// second-level cache. Transforming all of 64→128 first, 13 MB, took 1.3 ms in the machine's fast minutes and 2.65 in its slow ones;
+/// this takes 1.5 and 2.0. (16→32: 0.52 ms with 36 to 48 tiles, 0.55 with 96.)
+const HALF_DEPTH: usize = 36;
+const HALF_SUMS: usize = 16;
+const HALF_PANELS: usize = 2;
 /// Tasks that a Winograd pass is cut into even where a batch of one or two images has few tiles, so that several threads have work.
 const WINOGRAD_TASKS: usize = 4;
 /// Fewest rows of a matrix that a task multiplies: with two vectors each, they keep the multiply-add units busy.
@@ -240,7 +245,13 @@ pub(super) fn winograd_weights(
     let weights = rows * columns * kernel * 4;
     let pixels = tiles * (rows * source + columns * product) * 4;
     let few = tiles < WINOGRAD_TASKS * 12;
-    if few || weights > WEIGHT_BYTES && pixels <= 2 * WINOGRAD_LARGE_BYTES {
+    let half = product < source;
+    let fitting = if half {
+        weights
+    } else {
+        2 * WINOGRAD_LARGE_BYTES
+    };
+    if few || weights > WEIGHT_BYTES && pixels <= fitting {
         return WinogradPlan {
             large: true,
             tiles,
@@ -258,13 +269,17 @@ pub(super) fn winograd_weights(
         0x20_0000..=0x7F_FFFF => (2, 4),
         _ => (1, 8),
     };
-    let depth = WINOGRAD_DEPTH / source.max(36);
+    let (panels, channels, group) = if half {
+        (HALF_PANELS, HALF_SUMS, HALF_DEPTH)
+    } else {
+        (panels.count().div_ceil(blocks).max(1), rows, WINOGRAD_DEPTH)
+    };
     WinogradPlan {
         large: false,
-        tiles: tiles.div_ceil(segments).max(depth.min(share(tiles))),
-        panels: panels.count().div_ceil(blocks).max(1),
-        group: depth,
-        channels: rows,
+        tiles: tiles.div_ceil(segments).max(group.min(share(tiles))),
+        panels,
+        group,
+        channels,
     }
 }
 

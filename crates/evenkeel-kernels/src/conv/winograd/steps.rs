@@ -115,8 +115,10 @@ pub(super) struct TransformSource<
 > {
     pub tiling: &'a Tiling,
     pub tiles: Range<usize>,
+    /// Channels of the source to transform.
+    pub channels: Range<usize>,
     pub source: &'a [f32],
-    /// At least as many zeros as the source has channels.
+    /// At least as many zeros as there are channels to transform.
     pub zeros: &'a [f32],
     pub layout: Layout,
     /// Where the first tile goes; the layout reaches to its end.
@@ -137,7 +139,8 @@ impl<
     #[inline(always)]
     fn call<S: Simd>(self, s: S) {
         let (tiling, layout) = (self.tiling, self.layout);
-        let channels = tiling.channels.next_multiple_of(S::LANES);
+        let channels = self.channels.len().next_multiple_of(S::LANES);
+        assert!(self.channels.end <= tiling.channels);
         assert_eq!((tiling.width, tiling.step), (OUT, L::STEP));
         assert_eq!(self.source.len(), tiling.source_length());
         assert!(self.tiles.end <= tiling.count());
@@ -153,6 +156,7 @@ impl<
                     s,
                     tiling,
                     tile,
+                    self.channels.clone(),
                     self.source.as_ptr(),
                     self.zeros.as_ptr(),
                     self.to.pointer().add(index * layout.tile),
@@ -465,9 +469,11 @@ pub(super) struct SumOuterProducts<'a> {
     pub b: &'a [f32],
     pub b_layout: Layout,
     pub panel: Panel,
-    /// The sums, from the panel on: a row for each of these channels.
+    /// The sums, from the panel on.
     pub c: Target<'a>,
     pub c_layout: Matrices,
+    /// The row of the sums that belongs to the first of these channels.
+    pub c_row: usize,
     /// Adds to what `c` holds.
     pub accumulate: bool,
     pub lanes: usize,
@@ -492,10 +498,8 @@ impl SimdOp for SumOuterProducts<'_> {
         assert!(a_layout.length() <= self.a.len());
         assert_eq!(width, self.panel.vectors * S::LANES);
         assert!((b_layout.elements - 1) * b_layout.element + self.tiles * width <= self.b.len());
-        assert_eq!(
-            (self.c_layout.rows, self.c_layout.elements),
-            (rows, self.pairs.len())
-        );
+        assert!(self.c_row + rows <= self.c_layout.rows);
+        assert_eq!(self.c_layout.elements, self.pairs.len());
         assert_eq!(self.c_layout.products, b_layout.elements);
         assert!(self.c_layout.panel_length(self.panel) <= self.c.length());
         for (place, pair) in self.pairs.iter().enumerate() {
@@ -512,7 +516,7 @@ impl SimdOp for SumOuterProducts<'_> {
                     self.b.as_ptr().add(pair.product * b_layout.element),
                     self.c
                         .pointer()
-                        .add(self.c_layout.offset(self.panel, place, *pair)),
+                        .add(self.c_layout.offset(self.panel, place, *pair) + self.c_row * width),
                     width,
                     S::LANES,
                     self.accumulate,

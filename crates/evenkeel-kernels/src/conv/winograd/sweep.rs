@@ -199,6 +199,7 @@ impl<
                         dispatch(TransformSource::<L, SOURCE, KERNEL, PRODUCT, OUT> {
                             tiling: self.tiling,
                             tiles: group.clone(),
+                            channels: 0..rows,
                             source: self.source,
                             zeros,
                             layout: source_layout,
@@ -283,6 +284,7 @@ impl<
                         dispatch(TransformSource::<L, SOURCE, KERNEL, PRODUCT, OUT> {
                             tiling: self.tiling,
                             tiles: first + part.start..first + part.end,
+                            channels: 0..rows,
                             source: self.source,
                             zeros,
                             layout: source_layout,

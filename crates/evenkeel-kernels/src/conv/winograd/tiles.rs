@@ -115,10 +115,11 @@ impl Iterator for Tiles {
     }
 }
 
-/// Transforms all channels of the source under a tile: element `e` of the transform goes to `to + e * element_stride`.
+/// Transforms some channels of the source under a tile: element `e` of the transform goes to `to + e * element_stride`.
 ///
 /// # Safety
-/// `source` must hold the batch, `zeros` as many zeros as there are channels, and `to` the channels rounded up to whole vectors
+/// `source` must hold the batch, `zeros` as many zeros as there are channels in the range, which must exist, and `to` these channels
+/// rounded up to whole vectors
 /// at every element.
 #[inline(always)]
 pub(super) unsafe fn transform_input<
@@ -132,13 +133,15 @@ pub(super) unsafe fn transform_input<
     s: S,
     tiling: &Tiling,
     tile: Tile,
+    range: Range<usize>,
     source: *const f32,
     zeros: *const f32,
     to: *mut f32,
     element_stride: usize,
 ) {
     let channels = tiling.channels;
-    let whole = channels / S::LANES * S::LANES;
+    let count = range.len();
+    let whole = count / S::LANES * S::LANES;
     let [height, width] = tiling.source;
     let [top, left] = tiling.corner(tile);
     let inside = |first: isize, size: usize| first >= 0 && first as usize + SOURCE <= size;
@@ -147,7 +150,7 @@ pub(super) unsafe fn transform_input<
         let mut channel = 0;
         if inside(top, height) && inside(left, width) {
             let pixel = (tile.image * height + top as usize) * width + left as usize;
-            let source = source.add(pixel * channels).cast_mut();
+            let source = source.add(pixel * channels + range.start).cast_mut();
             while channel < whole {
                 let pixels = Streamed {
                     all: Even {
@@ -161,24 +164,25 @@ pub(super) unsafe fn transform_input<
                 L::input_square(s, pixels, to);
                 channel += S::LANES;
             }
-            if channel == channels {
+            if channel == count {
                 return;
             }
         }
         let framed = |channel: usize| Framed {
-            image: source.wrapping_add(tile.image * height * width * channels + channel),
+            image: source
+                .wrapping_add(tile.image * height * width * channels + range.start + channel),
             size: tiling.source,
             channels,
             first: [top, left],
             zeros,
         };
-        while channel < channels {
+        while channel < count {
             let to = Even::elements(to.add(channel), SOURCE, element_stride);
             let image = framed(channel);
             if channel < whole {
                 L::input_square(s, Whole(image), to);
             } else {
-                let lanes = channels - channel;
+                let lanes = count - channel;
                 L::input_square(s, Part { image, lanes }, to);
             }
             channel += S::LANES;

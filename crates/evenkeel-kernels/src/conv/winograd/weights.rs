@@ -117,12 +117,15 @@ impl<
                 // SAFETY: tasks have different segments or different panels.
                 let target = unsafe { Target::new(&mut *sums) };
                 let panel_tasks = panels.count().div_ceil(plan.panels);
+                let channel_tasks = rows.div_ceil(plan.channels);
+                let segment_tasks = panel_tasks * channel_tasks;
                 let work = self.geometry.multiplications();
-                for_each_task(segments * panel_tasks, work, |task| {
-                    let segment = task / panel_tasks;
+                for_each_task(segments * segment_tasks, work, |task| {
+                    let (segment, task) = (task / segment_tasks, task % segment_tasks);
                     self.sum(
                         piece(segment, plan.tiles, tiling.count()),
-                        piece(task % panel_tasks, plan.panels, panels.count()),
+                        piece(task % channel_tasks, plan.channels, rows),
+                        piece(task / channel_tasks, plan.panels, panels.count()),
                         target.from(segment * length),
                     );
                 });
@@ -150,14 +153,20 @@ impl<
         });
     }
 
-    /// The sums over `tiles` for the panels of `range`, `[panel][element][channel][column]`.
-    fn sum(&self, tiles: Range<usize>, range: Range<usize>, target: Target<'_>) {
-        let (panels, group, rows) = (self.panels, self.plan.group, self.tiling.channels);
+    /// The sums over `tiles` for some channels and the panels of `range`, `[panel][element][channel][column]`.
+    fn sum(
+        &self,
+        tiles: Range<usize>,
+        channels: Range<usize>,
+        range: Range<usize>,
+        target: Target<'_>,
+    ) {
+        let (panels, group) = (self.panels, self.plan.group);
         let begin = panels.panel(range.start).start;
         let widths = range.clone().map(|index| panels.panel(index).width);
-        let input_layout = Layout::new(group, rows, Self::SOURCES);
+        let input_layout = Layout::new(group, channels.len(), Self::SOURCES);
         let gradient_layout = Layout::new(group, widths.sum(), Self::PRODUCTS);
-        let layout = self.matrices(rows);
+        let layout = self.matrices(self.tiling.channels);
         let length = input_layout.length() + gradient_layout.length();
         with_scratch(length + input_layout.tile, |scratch| {
             let (inputs, scratch) = scratch.split_at_mut(input_layout.length());
@@ -167,7 +176,13 @@ impl<
                 let group_tiles = first..(first + group).min(tiles.end);
                 // SAFETY: this task's own.
                 let to = unsafe { Target::new(inputs) };
-                self.transform_input(group_tiles.clone(), zeros, input_layout, to);
+                self.transform_input(
+                    group_tiles.clone(),
+                    channels.clone(),
+                    zeros,
+                    input_layout,
+                    to,
+                );
                 for index in range.clone() {
                     let start = (panels.panel(index).start - begin) * group;
                     // SAFETY: this task's own.
@@ -181,12 +196,13 @@ impl<
                         a: inputs,
                         a_layout: input_layout,
                         tiles: group_tiles.len(),
-                        channels: 0..rows,
+                        channels: 0..channels.len(),
                         b: &gradients[(panel.start - begin) * group..],
                         b_layout: gradient_layout,
                         panel,
                         c: target.from(layout.start(panels, index)),
                         c_layout: layout,
+                        c_row: channels.start,
                         accumulate: first > tiles.start,
                         lanes: panels.lanes(),
                     });
@@ -215,7 +231,7 @@ impl<
                 for_each_task(tiles.div_ceil(TILES), length, |task| {
                     let part = piece(task, TILES, tiles);
                     let to = to_inputs.from(part.start * input_layout.tile);
-                    self.transform_input(part.clone(), zeros, input_layout, to);
+                    self.transform_input(part.clone(), 0..rows, zeros, input_layout, to);
                     for index in 0..panels.count() {
                         let panel = panels.panel(index);
                         let start = panel.start * tiles + part.start * panel.width;
@@ -244,6 +260,7 @@ impl<
                         // SAFETY: this task's own.
                         c: unsafe { Target::new(sums) },
                         c_layout: layout,
+                        c_row: 0,
                         accumulate: false,
                         lanes: panels.lanes(),
                     });
@@ -264,10 +281,18 @@ impl<
         });
     }
 
-    fn transform_input(&self, tiles: Range<usize>, zeros: &[f32], layout: Layout, to: Target<'_>) {
+    fn transform_input(
+        &self,
+        tiles: Range<usize>,
+        channels: Range<usize>,
+        zeros: &[f32],
+        layout: Layout,
+        to: Target<'_>,
+    ) {
         dispatch(TransformSource::<L, SOURCE, KERNEL, PRODUCT, OUT> {
             tiling: self.tiling,
             tiles,
+            channels,
             source: self.input,
             zeros,
             layout,
