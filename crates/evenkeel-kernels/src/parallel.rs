@@ -11,31 +11,61 @@ pub const SERIAL_BELOW: usize = 1 << 16;
 /// Runs `task(0)`, …, `task(tasks - 1)`, in parallel when `work` (elementary operations in all) is worth a fork.
 #[inline]
 pub fn for_each_task(tasks: usize, work: usize, task: impl Fn(usize) + Sync) {
-    run_tasks(tasks, work, &task);
+    run_tasks(tasks, work, Order::Forwards, &task);
+}
+
+/// The same from the last task to the first: a second pass over memory that is larger than a cache starts with what the first pass
+/// left there.
+#[inline]
+pub fn for_each_task_backwards(tasks: usize, work: usize, task: impl Fn(usize) + Sync) {
+    run_tasks(tasks, work, Order::Backwards, &task);
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Order {
+    Forwards,
+    Backwards,
 }
 
 /// Not generic, so that rayon's machinery is compiled once and not for every kernel.
-fn run_tasks(tasks: usize, work: usize, task: &(dyn Fn(usize) + Sync)) {
+fn run_tasks(tasks: usize, work: usize, order: Order, task: &(dyn Fn(usize) + Sync)) {
+    let run = |range: std::ops::Range<usize>, index: usize| match order {
+        Order::Forwards => task(range.start + index),
+        Order::Backwards => task(range.end - 1 - index),
+    };
     let threads = rayon::current_num_threads().min(tasks);
     if work < SERIAL_BELOW || threads <= 1 {
         for index in 0..tasks {
-            task(index);
+            run(0..tasks, index);
         }
         return;
     }
-    // Every thread takes the next task until none is left: one fork for each thread, not for each task, and neighbouring
-    // tasks run close together in time.
-    let next = AtomicUsize::new(0);
+    // A part of the tasks for every thread, by its number: kernels that go through the same images one after another find them in
+    // the thread's own caches. Where threads do not share a cache, fetching them from another thread costs more than computing
+    // them. A thread that is done helps with the other parts.
+    let parts = threads.min(MAX_PARTS);
+    let taken = [const { Taken(AtomicUsize::new(0)) }; MAX_PARTS];
     fork(threads, &|| {
-        loop {
-            let index = next.fetch_add(1, Ordering::Relaxed);
-            if index >= tasks {
-                break;
+        let first = rayon::current_thread_index().unwrap_or(0);
+        for part in (0..parts).map(|offset| (first + offset) % parts) {
+            let range = part * tasks / parts..(part + 1) * tasks / parts;
+            loop {
+                let index = taken[part].0.fetch_add(1, Ordering::Relaxed);
+                if index >= range.len() {
+                    break;
+                }
+                run(range.clone(), index);
             }
-            task(index);
         }
     });
 }
+
+/// Threads beyond this many share parts.
+const MAX_PARTS: usize = 64;
+
+/// How many tasks of a part have been taken; on a cache line of its own, so that threads do not disturb each other.
+#[repr(align(64))]
+struct Taken(AtomicUsize);
 
 /// Runs `body` on up to `threads` threads.
 fn fork(threads: usize, body: &(dyn Fn() + Sync)) {
@@ -103,5 +133,46 @@ impl<'a, T> DisjointMut<'a, T> {
     pub unsafe fn whole(&self) -> &'a [T] {
         // SAFETY: this is the borrowed slice, which nothing changes by the caller's promise.
         unsafe { std::slice::from_raw_parts(self.pointer, self.length) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Mutex;
+
+    #[test]
+    fn every_task_runs_once_in_either_order() {
+        for threads in 1..=4 {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+            let pool = pool.build().expect("a thread pool");
+            for tasks in [0, 1, 2, 3, 7, 64, 65, 1000] {
+                for work in [0, SERIAL_BELOW] {
+                    let seen = Mutex::new(Vec::new());
+                    let note = |task| seen.lock().unwrap().push(task);
+                    pool.install(|| for_each_task(tasks, work, note));
+                    let mut forwards = std::mem::take(&mut *seen.lock().unwrap());
+                    pool.install(|| for_each_task_backwards(tasks, work, note));
+                    let mut backwards = seen.into_inner().unwrap();
+                    if threads == 1 || work == 0 {
+                        assert!(forwards.iter().copied().eq(0..tasks));
+                        assert!(backwards.iter().copied().eq((0..tasks).rev()));
+                    }
+                    forwards.sort_unstable();
+                    backwards.sort_unstable();
+                    assert!(forwards.iter().copied().eq(0..tasks));
+                    assert_eq!(forwards, backwards);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn more_threads_than_parts_share_them() {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(MAX_PARTS + 3);
+        let pool = pool.build().expect("a thread pool");
+        let seen = Mutex::new(vec![0; 500]);
+        pool.install(|| for_each_task(500, SERIAL_BELOW, |task| seen.lock().unwrap()[task] += 1));
+        assert_eq!(seen.into_inner().unwrap(), vec![1; 500]);
     }
 }

@@ -10,7 +10,7 @@ use crate::gemm::panels::{Panels, Strided, pack_rows};
 use crate::gemm::scratch::{with_indices, with_scratch};
 use crate::gemm::target::Target;
 use crate::isa::dispatch;
-use crate::parallel::{DisjointMut, for_each_task, piece};
+use crate::parallel::{DisjointMut, for_each_task, for_each_task_backwards, piece};
 
 /// Bytes of one panel of the output's gradient that is multiplied with all strips of the input: two thirds of the first-level cache.
 const STRIP_BYTES: usize = 32 * 1024;
@@ -79,8 +79,8 @@ pub(super) fn backward_weights(
                 source_offsets(&views.frame, view, &tables, offsets);
                 let offsets = &offsets[..];
                 // The gradient of the input has just read the output's gradient from front to back: its end is still in cache.
-                for_each_task(segments * row_tasks, geometry.multiplications(), |task| {
-                    let task = segments * row_tasks - 1 - task;
+                let work = geometry.multiplications();
+                for_each_task_backwards(segments * row_tasks, work, |task| {
                     let segment = task / row_tasks;
                     let blocks = &blocks[piece(task % row_tasks, task_blocks, blocks.len())];
                     let target = target.from(segment * length);

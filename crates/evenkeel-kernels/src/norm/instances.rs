@@ -5,7 +5,7 @@ use super::centred::add_pieces;
 use super::moments::{measure, merge_pieces};
 use super::scratch::{with_f32, with_f64};
 use super::slab::Slab;
-use crate::parallel::{DisjointMut, for_each_task};
+use crate::parallel::{DisjointMut, for_each_task, for_each_task_backwards};
 use std::ops::Range;
 
 /// Means and biased variances of instances, `[samples, channels]` each.
@@ -127,9 +127,8 @@ pub(super) fn map_pieces(
     map: &(dyn Fn(Range<usize>, &[f32]) + Sync),
 ) {
     let tasks = slab.samples * slab.pieces;
-    for_each_task(tasks, slab.elements(), |task| {
-        // Backwards: what was read last is still in cache.
-        let task = tasks - 1 - task;
+    // Backwards: what was read last is still in cache.
+    for_each_task_backwards(tasks, slab.elements(), |task| {
         let (sample, index) = (task / slab.pieces, task % slab.pieces);
         with_f32(parameter_length, |parameters| {
             fill(sample, parameters);

@@ -6,7 +6,7 @@
 
 use super::columns::{Columns, TILE_ROWS};
 use super::scratch::{with_f32, with_f64};
-use crate::parallel::{DisjointMut, for_each_task, piece};
+use crate::parallel::{DisjointMut, for_each_task, for_each_task_backwards, piece};
 use std::ops::Range;
 
 /// Elements of a piece, about: small enough to stay in a core's second-level cache beside its gradient.
@@ -139,8 +139,7 @@ fn share_pieces(slab: Slab, passes: &dyn Passes, measurements: &DisjointMut<f64>
             passes.finish(sample, own, &mut parameters[of(sample)]);
         }
         // Backwards: what was read last is still in cache.
-        for_each_task(tasks, work, |task| {
-            let task = tasks - 1 - task;
+        for_each_task_backwards(tasks, work, |task| {
             let (sample, index) = (task / slab.pieces, task % slab.pieces);
             passes.map(slab.range(sample, index), &parameters[of(sample)]);
         });
