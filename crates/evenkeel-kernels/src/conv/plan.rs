@@ -111,7 +111,7 @@ const WINOGRAD_LARGE_BYTES: usize = 8 << 20;
 const WINOGRAD_DEPTH: usize = 96;
 /// The same with stride 2, input channels and panels of one task: its sums, 81 for each weight, and transformed tiles share the
 /// second-level cache. Transforming all of 64→128 first, 13 MB, took 1.3 ms in the machine's fast minutes and 2.65 in its slow ones;
-/// this takes 1.5 and 2.0. (16→32: 0.52 ms with 36 to 48 tiles, 0.55 with 96.)
+/// this takes 1.5 and 2.0. (16→32: 0.51 ms with 28 to 48 tiles, 0.55 with 96.)
 const HALF_DEPTH: usize = 36;
 const HALF_SUMS: usize = 16;
 const HALF_PANELS: usize = 2;
@@ -138,8 +138,9 @@ pub(super) enum Algorithm {
 /// Winograd's are for 3×3 kernels with stride 1, or with stride 2 and a padding of 1. The one with the fewest multiplications wins,
 /// each weighted with what they cost including the transforms. Measured against the direct algorithm, one thread of Zen 5, forward:
 /// F(2×2) 1.3 times faster at 16 channels, 1.7 at 32, 2 at 64 to 256; F(4×4) 1.9, 2.6 and 3 times on maps that its tiles cover well.
-/// With stride 2, on two threads, forward, gradient of the input and of the weights: 16→32 on 32×32 1.28, 1.24 and 1.17 times faster,
-/// 64→128 on 56×56 1.5, 1.5 and 1.4; on one thread 256→512 on 14×14, whose four tiles cover 49 outputs, 1.12, 1.06 and 1.4.
+/// With stride 2, on two threads, forward, gradient of the input and of the weights: 16→32 on 32×32 1.25, 1.22 and 1.2 times faster,
+/// 64→128 on 56×56 1.5, 1.5 and 1.2 (in the machine's slow minutes 1.2, 1.2 and 1.0); on one thread 256→512 on 14×14, whose four tiles
+/// cover 49 outputs, 1.1, 1.0 and 1.4.
 pub(super) fn algorithm(geometry: &Conv2dGeometry, size: [usize; 2]) -> Algorithm {
     let options = geometry.options();
     let fits = geometry.kernel() == [3, 3]
