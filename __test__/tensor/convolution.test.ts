@@ -110,6 +110,17 @@ describe('conv2d', () => {
   ])('refuses %s', (_name, body, code) => {
     expect(codeOf(body)).toBe(code);
   });
+
+  it.each<[string, unknown, string]>([
+    ['options', { padding: 1 }, 'an object { padding }; options are the last argument: give undefined for'],
+    ['null', null, 'null; give a tensor, or undefined where it may be left out'],
+    ['an array', [1, 2, 3], 'an array; tensor(…) makes a tensor of it'],
+    ['a number', 1, 'a number; tensor(…) makes a tensor of numbers'],
+  ])('says what to do about %s in place of a bias', (_name, bias, advice) => {
+    const body = () => conv2d(image, zeros([1, 1, 2, 3]), bias as Tensor);
+    expect(codeOf(body)).toBe('INVALID_ARGUMENT');
+    expect(body).toThrow(`conv2d: expected a tensor as bias, got ${advice}`);
+  });
 });
 
 describe('a 1x1 convolution', () => {

@@ -2,9 +2,9 @@ import { EvenkeelError } from '../../errors';
 import { record } from '../autograd';
 import { formatShape } from '../shape';
 import { allocate, run, type Tensor } from '../tensor';
+import { checkFloat } from './check';
 import { gateByOutput } from './elementwise';
 import { activationWords, type FusedActivation } from './fused-activation';
-import { checkFloat } from './matmul';
 
 type Words = readonly [code: number, first: number, second: number];
 

@@ -3,8 +3,9 @@ import { isGradEnabled, noGrad, record } from '../autograd';
 import { scope } from '../scope';
 import { formatShape } from '../shape';
 import { allocate, run, type Tensor } from '../tensor';
+import { checkFloat } from './check';
 import { type Conv2dOptions, geometryOf } from './convolution';
-import { biasGradient, checkFloat } from './matmul';
+import { biasGradient } from './matmul';
 import { type BinarizeOptions, binarize, checkChannels, packSigns, surrogateOf } from './sign';
 
 /**

@@ -4,7 +4,8 @@ import { countFlops } from '../profile';
 import { formatShape } from '../shape';
 import type { RecordedCommand } from '../stream';
 import { allocate, run, type Tensor } from '../tensor';
-import { biasGradient, checkBias, checkFloat } from './matmul';
+import { checkFloat } from './check';
+import { biasGradient, checkBias } from './matmul';
 import { type Pair, pair } from './pair';
 
 /** How the kernel of {@link conv2d} moves over the image. */

@@ -3,7 +3,7 @@ import { type Backward, record } from '../autograd';
 import { formatShape, sameShape } from '../shape';
 import { allocate, run, type Tensor } from '../tensor';
 import { broadcastShapes, sumToShape, withOperands } from './broadcast';
-import { checkFloat } from './matmul';
+import { checkFloat } from './check';
 
 /** The numbers of `BinaryOperation` in crate evenkeel-kernels. */
 const binaryCodes = {

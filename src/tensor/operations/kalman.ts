@@ -2,8 +2,8 @@ import { EvenkeelError } from '../../errors';
 import { record } from '../autograd';
 import { formatShape, sameShape } from '../shape';
 import { allocate, keep, run, type Tensor } from '../tensor';
+import { checkFloat } from './check';
 import { activationWords } from './fused-activation';
-import { checkFloat } from './matmul';
 import { checkChannels, geometryOf, type NormalizationOptions } from './normalization';
 
 /** A weight layer that a state goes through; see {@link kalmanPredict}. */

@@ -4,7 +4,7 @@ import { bytesPerElement, type DType, dtypeCodes } from '../dtype';
 import { checkShape, formatShape, resolveAxis, type Shape, sameShape, sizeOf } from '../shape';
 import { allocate, run, type Tensor } from '../tensor';
 import { broadcastShapes, broadcastTo, sumToShape } from './broadcast';
-import { checkFloat } from './matmul';
+import { checkFloat } from './check';
 
 /** `shape` with another size along `axis`. */
 function resized(shape: Shape, axis: number, size: number): number[] {

@@ -3,15 +3,7 @@ import { record } from '../autograd';
 import { countFlops } from '../profile';
 import { formatShape } from '../shape';
 import { allocate, run, type Tensor } from '../tensor';
-
-/** @throws EvenkeelError DTYPE_MISMATCH where a tensor is not float32. For operations. */
-export function checkFloat(operation: string, tensors: Readonly<Record<string, Tensor | undefined>>): void {
-  for (const [name, tensor] of Object.entries(tensors)) {
-    if (tensor !== undefined && tensor.dtype !== 'float32') {
-      throw new EvenkeelError('DTYPE_MISMATCH', `${operation}: expected a float32 ${name}, got ${tensor.dtype}`);
-    }
-  }
-}
+import { checkFloat } from './check';
 
 /** @throws EvenkeelError SHAPE_MISMATCH where a bias is not `[channels]`. For operations. */
 export function checkBias(operation: string, bias: Tensor | undefined, channels: number): void {

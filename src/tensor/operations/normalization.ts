@@ -2,6 +2,7 @@ import { EvenkeelError } from '../../errors';
 import { record } from '../autograd';
 import { formatShape, sameShape } from '../shape';
 import { type Argument, allocate, run, type Tensor } from '../tensor';
+import { checkFloat } from './check';
 import { activationWords, type FusedActivation } from './fused-activation';
 
 /** Options that all normalizations share. */
@@ -68,6 +69,7 @@ interface Geometry {
 
 /** Checks the input, the affine parameters and epsilon. */
 export function geometryOf(operation: string, input: Tensor, options: NormalizationOptions): Geometry {
+  checkFloat(operation, { input });
   const { shape } = input;
   const [batch, channels] = [shape[0], shape[shape.length - 1]];
   if (input.rank < 2 || batch === undefined || channels === undefined || channels === 0) {
@@ -76,7 +78,6 @@ export function geometryOf(operation: string, input: Tensor, options: Normalizat
       `${operation}: expected an input [batch, …, channels] of 2 axes or more and 1 channel or more, got shape ${formatShape(shape)}`,
     );
   }
-  checkFloat(operation, 'the input', input);
   checkChannels(operation, 'gamma', options.gamma, channels, shape);
   checkChannels(operation, 'beta', options.beta, channels, shape);
   const { epsilon } = options;
@@ -89,12 +90,7 @@ export function geometryOf(operation: string, input: Tensor, options: Normalizat
   return { batch, positions: shape.slice(1, -1).reduce((product, length) => product * length, 1), channels };
 }
 
-function checkFloat(operation: string, name: string, value: Tensor): void {
-  if (value.dtype !== 'float32') {
-    throw new EvenkeelError('DTYPE_MISMATCH', `${operation}: ${name} must be float32, got ${value.dtype}`);
-  }
-}
-
+/** Checks a parameter with one value for each channel. */
 export function checkChannels(
   operation: string,
   name: string,
@@ -103,6 +99,7 @@ export function checkChannels(
   inputShape: readonly number[],
 ): void {
   if (value === undefined) return;
+  checkFloat(operation, { [name]: value });
   if (!sameShape(value.shape, [channels])) {
     throw new EvenkeelError(
       'SHAPE_MISMATCH',
@@ -110,7 +107,6 @@ export function checkChannels(
         `got ${formatShape(value.shape)}`,
     );
   }
-  checkFloat(operation, name, value);
 }
 
 /** The backward command of a normalization: its name, and its arguments around the tensors it saved. */
@@ -180,7 +176,7 @@ export function batchNorm(input: Tensor, options: BatchNormOptions): Tensor {
     throw new EvenkeelError('INVALID_ARGUMENT', `batchNorm: momentum must be in 0 to 1, got ${momentum}`);
   }
   if (residual !== undefined) {
-    checkFloat('batchNorm', 'residual', residual);
+    checkFloat('batchNorm', { residual });
     if (!sameShape(residual.shape, input.shape)) {
       throw new EvenkeelError(
         'SHAPE_MISMATCH',
@@ -364,7 +360,7 @@ export function filterResponseNorm(input: Tensor, options: FilterResponseNormOpt
     );
   }
   if (learnedEpsilon !== undefined) {
-    checkFloat(name, 'learnedEpsilon', learnedEpsilon);
+    checkFloat(name, { learnedEpsilon });
     if (learnedEpsilon.size !== 1) {
       throw new EvenkeelError(
         'SHAPE_MISMATCH',

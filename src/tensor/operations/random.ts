@@ -2,7 +2,7 @@ import { EvenkeelError } from '../../errors';
 import { record } from '../autograd';
 import { checkShape, type Shape } from '../shape';
 import { allocate, run, type Tensor } from '../tensor';
-import { checkFloat } from './matmul';
+import { checkFloat } from './check';
 
 /**
  * Where the random numbers of this process are. Each random operation takes the next sequence of the seed, so that the same

@@ -3,7 +3,7 @@ import { record } from '../autograd';
 import { formatShape, resolveAxis } from '../shape';
 import { allocate, run, type Tensor } from '../tensor';
 import { broadcastTo } from './broadcast';
-import { checkFloat } from './matmul';
+import { checkFloat } from './check';
 
 /** Options of the reductions. */
 export interface ReductionOptions {

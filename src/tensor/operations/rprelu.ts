@@ -1,6 +1,6 @@
 import { record } from '../autograd';
 import { allocate, run, type Tensor } from '../tensor';
-import { checkFloat } from './matmul';
+import { checkFloat } from './check';
 import { checkChannels, rowsAndChannels } from './sign';
 
 /** What {@link rprelu} learns, one value of each for every channel: `[channels]`. */

@@ -2,7 +2,8 @@ import { EvenkeelError } from '../../errors';
 import { isGradEnabled, record } from '../autograd';
 import { formatShape } from '../shape';
 import { allocate, run, type Tensor } from '../tensor';
-import { biasGradient, checkFloat } from './matmul';
+import { checkFloat } from './check';
+import { biasGradient } from './matmul';
 
 /**
  * What the gradient of the sign of `v`, which is zero almost everywhere, is taken for:

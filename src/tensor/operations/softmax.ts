@@ -2,7 +2,7 @@ import { EvenkeelError } from '../../errors';
 import { record } from '../autograd';
 import { formatShape, sameShape } from '../shape';
 import { allocate, run, type Tensor } from '../tensor';
-import { checkFloat } from './matmul';
+import { checkFloat } from './check';
 
 /** The size of the last axis, of at least one. */
 function classesOf(operation: string, input: Tensor): number {

@@ -2,7 +2,7 @@ import { EvenkeelError } from '../../errors';
 import { record } from '../autograd';
 import { formatShape } from '../shape';
 import { allocate, run, type Tensor } from '../tensor';
-import { checkFloat } from './matmul';
+import { checkFloat } from './check';
 import { checkChannels } from './sign';
 
 /** Options of {@link weightStandardize}. */

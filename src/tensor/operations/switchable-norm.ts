@@ -1,8 +1,8 @@
 import { EvenkeelError } from '../../errors';
 import { formatShape, sameShape } from '../shape';
 import { allocate, run, type Tensor } from '../tensor';
+import { checkFloat } from './check';
 import { activationWords } from './fused-activation';
-import { checkFloat } from './matmul';
 import { checkChannels, geometryOf, type NormalizationOptions, recordNormalization } from './normalization';
 
 /** Options of {@link switchableNorm}. */
