@@ -1,5 +1,6 @@
 /** How much faster two threads are than one: ResNet-20 steps and single convolutions, both in turn. */
 import { getThreads, setThreads } from '../src';
+import { roundTrip } from './cache-line';
 import { type Case, type CompareOptions, formatRatio } from './compare';
 import { convolution } from './convolution-case';
 import { callsFor, secondsOf, spreadOf, warmUp } from './measure';
@@ -32,7 +33,11 @@ export async function run(options: CompareOptions): Promise<undefined> {
           await secondsOf(one.ours, 1);
           ratios.push(alone / (await secondsOf(one.ours, steps)));
         }
-        console.error(`${one.name.padEnd(50)} two threads are ${formatRatio(spreadOf(ratios))} times as fast as one`);
+        const nanoseconds = (await roundTrip()).toFixed(0);
+        console.error(
+          `${one.name.padEnd(50)} two threads are ${formatRatio(spreadOf(ratios))} times as fast as one; ` +
+            `cache line there and back ${nanoseconds} ns`,
+        );
       }
       one.dispose?.();
     }
