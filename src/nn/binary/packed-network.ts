@@ -236,7 +236,8 @@ function runFloat(
       const [batch = 0] = input.shape;
       const positions = input.size / Math.max(1, batch) / step.channels;
       const activation = [step.activation === 'relu' ? 1 : 0, 0, 0];
-      const words = [batch, positions, step.channels, 0, ...activation];
+      const epsilon = 0;
+      const words = [batch, positions, step.channels, ...activation, epsilon];
       run('batch_norm_inference', [output], input, factor, offset, second, center, ones, ...words);
       return output;
     }

@@ -212,9 +212,10 @@ function product(scale: Float32Array, gain: Float32Array | undefined): Float32Ar
   return gain === undefined ? scale : scale.map((value, index) => value * gain[index]!);
 }
 
+/** The words of `batch_norm_inference`: input, five tensors, batch, positions, channels, the activation's three words, epsilon. */
 function normalization(words: readonly Word[]) {
   const [, gamma, beta, , mean, variance] = words;
-  const epsilon = Math.fround(Number(words[9]));
+  const epsilon = Math.fround(Number(words[12]));
   const center = numbers(mean)!;
   const factor = numbers(variance)!.map((value) => {
     const inverse = Math.fround(1 / Math.sqrt(value + epsilon));
@@ -266,7 +267,7 @@ function readOperation(
     case 'global_average_pool':
       return { kind: 'globalPool' };
     case 'batch_norm_inference': {
-      const activation = Number(words[10]);
+      const activation = Number(words[9]);
       if (!(only(0) || only(0, 3)) || activation > 1) return undefined;
       return { kind: 'normalize', ...normalization(words), activation: activation === 1 ? 'relu' : 'none' };
     }
