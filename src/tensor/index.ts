@@ -62,6 +62,8 @@ export {
   type KalmanNormOptions,
   type KalmanNormResult,
   type KalmanPredictOptions,
+  type KalmanShortcut,
+  type KalmanTransition,
   kalmanNorm,
   kalmanNormalized,
   kalmanPredict,

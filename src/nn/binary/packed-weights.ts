@@ -13,6 +13,7 @@ const LARGEST_INT8 = 127;
 
 type FloatStep = Extract<PackedStep, { readonly kind: 'convolution' | 'linear' }>;
 
+/** Whether a step has weights that are not bits. */
 function hasFloatWeights(step: PackedStep): step is FloatStep {
   return step.kind === 'linear' || (step.kind === 'convolution' && !step.binaryWeights);
 }
@@ -44,6 +45,7 @@ export function storeFloatWeights(
   return { graph: { ...graph, steps }, arrays: stored };
 }
 
+/** The arrays of a step in a smaller type, by name. */
 function reduce(
   step: FloatStep,
   weight: Float32Array,
@@ -51,7 +53,12 @@ function reduce(
   floatWeights: 'float16' | 'int8',
 ): Readonly<Record<string, PackedArray>> {
   const bad = weight.findIndex((value) => !Number.isFinite(value));
-  if (bad >= 0) throw new EvenkeelError('NON_FINITE', `pack: weight ${bad} of module ${step.module} is ${weight[bad]}`);
+  if (bad >= 0) {
+    throw new EvenkeelError(
+      'NON_FINITE',
+      `pack: weight ${bad} of module ${step.module} is ${weight[bad]}; pack a checkpoint whose weights are finite`,
+    );
+  }
   const reduced = floatWeights === 'int8' ? toInt8(weight, outputs) : { weight: toFloat16Bits(weight) };
   const expanded = expandWeight(reduced.weight, 'weightScale' in reduced ? reduced.weightScale : undefined);
   const overflow = expanded.findIndex((value) => !Number.isFinite(value));

@@ -120,7 +120,7 @@ export class OnlineNorm extends NormalizationLayer {
           .add(variance)
           .mul(1 - this.keep);
         const variances = this.#statistics.states(spread, this.runningVariance);
-        moveRunning(1, [
+        moveRunning([
           [this.runningMean, means.after],
           [this.runningVariance, variances.after],
         ]);
@@ -156,7 +156,7 @@ export class OnlineNorm extends NormalizationLayer {
     // s ← s + mean(dx) with dx = a r − (1 − α) s.
     const terms = u.sub(along.mul(y)).mul(inverse);
     const sums = this.#gradients.states(terms, this.meanControl);
-    moveRunning(1, [
+    moveRunning([
       [this.outputControl, projections.after],
       [this.meanControl, sums.after],
     ]);

@@ -2,19 +2,19 @@ import { noGrad, scope, type Tensor, where } from '../../tensor';
 import { run } from '../../tensor/tensor';
 
 /**
- * Moves running statistics towards those of a batch in place, in stream order: `running ← running + momentum · (batch − running)`.
- * Nothing moves, in any channel, where a value of the batch's statistics is NaN or infinite.
+ * Moves running statistics to their next values in place, in stream order. Nothing moves, in any channel, where one of those values is
+ * NaN or infinite.
  *
- * @param pairs - Running statistics with the batch's, of the same shape.
+ * @param pairs - Running statistics with their next values, of the same shape.
  */
-export function moveRunning(momentum: number, pairs: readonly (readonly [running: Tensor, batch: Tensor])[]): void {
+export function moveRunning(pairs: readonly (readonly [running: Tensor, next: Tensor])[]): void {
   noGrad(() =>
     scope(() => {
       // x − x is 0 for finite numbers alone.
-      const differences = pairs.map(([, batch]) => batch.sub(batch).equal(0).min());
+      const differences = pairs.map(([, next]) => next.sub(next).equal(0).min());
       const finite = differences.reduce((all, one) => all.mul(one));
-      for (const [running, batch] of pairs) {
-        accumulate(running, where(finite.expand(running.shape), batch.sub(running), 0).mul(momentum));
+      for (const [running, next] of pairs) {
+        accumulate(running, where(finite.expand(running.shape), next.sub(running), 0));
       }
     }),
   );

@@ -1,7 +1,13 @@
 import { EvenkeelError } from '../../errors';
 import { formatShape } from '../shape';
 import { allocate, run, type Tensor } from '../tensor';
-import { checkChannels, geometryOf, type NormalizationOptions, recordNormalization } from './normalization';
+import {
+  checkChannels,
+  checkMomentum,
+  geometryOf,
+  type NormalizationOptions,
+  recordNormalization,
+} from './normalization';
 
 /** Options of {@link evoNormS0}. */
 export interface EvoNormS0Options extends Omit<NormalizationOptions, 'activation'> {
@@ -68,11 +74,9 @@ export function evoNormB0(input: Tensor, options: EvoNormB0Options): Tensor {
   checkChannels('evoNormB0', 'slope', slope, channels, input.shape);
   checkChannels('evoNormB0', 'runningVariance', runningVariance, channels, input.shape);
   if (!training && runningVariance === undefined) {
-    throw new EvenkeelError('INVALID_ARGUMENT', 'evoNormB0: outside training it needs runningVariance');
+    throw new EvenkeelError('INVALID_ARGUMENT', 'evoNormB0: outside training give runningVariance');
   }
-  if (!(momentum >= 0 && momentum <= 1)) {
-    throw new EvenkeelError('INVALID_ARGUMENT', `evoNormB0: momentum must be in 0 to 1, got ${momentum}`);
-  }
+  checkMomentum('evoNormB0', momentum);
   const inputs = [input, slope, gamma, beta];
   const given = training ? undefined : runningVariance;
   const running = training ? runningVariance : undefined;

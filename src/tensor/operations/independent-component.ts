@@ -1,6 +1,6 @@
 import { EvenkeelError } from '../../errors';
 import { allocate, run, type Tensor } from '../tensor';
-import { batchNorm, checkChannels, geometryOf, type NormalizationOptions, recordNormalization } from './normalization';
+import { batchNorm, checkRunning, geometryOf, type NormalizationOptions, recordNormalization } from './normalization';
 import { nextSequence } from './random';
 
 /** Options of {@link independentComponent}. */
@@ -33,17 +33,7 @@ export function independentComponent(input: Tensor, options: IndependentComponen
     );
   }
   if (rate === 0) return batchNorm(input, { ...options, training: true });
-  checkChannels('independentComponent', 'runningMean', runningMean, channels, input.shape);
-  checkChannels('independentComponent', 'runningVariance', runningVariance, channels, input.shape);
-  if ((runningMean === undefined) !== (runningVariance === undefined)) {
-    throw new EvenkeelError(
-      'INVALID_ARGUMENT',
-      'independentComponent: give both runningMean and runningVariance, or neither',
-    );
-  }
-  if (!(momentum >= 0 && momentum <= 1)) {
-    throw new EvenkeelError('INVALID_ARGUMENT', `independentComponent: momentum must be in 0 to 1, got ${momentum}`);
-  }
+  checkRunning('independentComponent', options, channels, input.shape);
   if (batch * positions === 1) {
     throw new EvenkeelError(
       'INVALID_ARGUMENT',

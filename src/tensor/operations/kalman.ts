@@ -4,7 +4,7 @@ import { formatShape, sameShape } from '../shape';
 import { allocate, keep, run, type Tensor } from '../tensor';
 import { checkFloat } from './check';
 import { activationWords } from './fused-activation';
-import { checkChannels, geometryOf, type NormalizationOptions } from './normalization';
+import { checkChannels, checkRunning, geometryOf, type NormalizationOptions } from './normalization';
 
 /** A weight layer that a state goes through; see {@link kalmanPredict}. */
 export interface KalmanTransition extends KalmanPredictOptions {
@@ -32,7 +32,7 @@ export interface KalmanNormOptions extends NormalizationOptions {
   readonly through?: KalmanTransition | undefined;
   /** The weight of the prior, 0 to 1: `[1]`, or a number. */
   readonly priorWeight?: Tensor | number | undefined;
-  /** What `priorWeight` is: the weight, or what the weight is the sigmoid of. @defaultValue value */
+  /** What a tensor `priorWeight` holds: the weight, or what the weight is the sigmoid of. A number is the weight. @defaultValue value */
   readonly priorWeightForm?: 'value' | 'logit' | undefined;
   /** Whether a group drops a prior whose variances are on average a hundred times the observed ones. @defaultValue false */
   readonly guarded?: boolean | undefined;
@@ -89,17 +89,12 @@ export function kalmanNorm(input: Tensor, options: KalmanNormOptions = {}): Kalm
   const { batch, positions, channels } = geometryOf('kalmanNorm', input, options);
   const { gamma, beta, residual, prior, through, priorWeight, shortcut, runningMean, runningVariance } = options;
   const { groups = 1, epsilon = 1e-5, momentum = 0.1, guarded = false, firstGroupOnly = false } = options;
-  checkChannels('kalmanNorm', 'runningMean', runningMean, channels, input.shape);
-  checkChannels('kalmanNorm', 'runningVariance', runningVariance, channels, input.shape);
-  checkPairs(options);
+  checkRunning('kalmanNorm', options, channels, input.shape);
   if (!Number.isInteger(groups) || groups < 1 || batch % groups !== 0) {
     throw new EvenkeelError(
       'INVALID_ARGUMENT',
       `kalmanNorm: groups must be a whole number that divides the batch of ${batch}, got ${groups}`,
     );
-  }
-  if (!(momentum >= 0 && momentum <= 1)) {
-    throw new EvenkeelError('INVALID_ARGUMENT', `kalmanNorm: momentum must be in 0 to 1, got ${momentum}`);
   }
   if (prior === undefined && batch * positions === groups) {
     throw new EvenkeelError(
@@ -109,8 +104,8 @@ export function kalmanNorm(input: Tensor, options: KalmanNormOptions = {}): Kalm
     );
   }
   const stateShape = [2, groups, channels];
-  checkPrior(options, stateShape);
-  checkShortcut(options, input.shape, stateShape);
+  checkPrior(options, groups, channels);
+  checkShortcut(options, input.shape, groups);
   const activation = activationWords('kalmanNorm', options.activation ?? 'none');
   const learned = typeof priorWeight === 'number' ? undefined : priorWeight;
   const { weight, bias, noise } = through ?? {};
@@ -142,21 +137,14 @@ export function kalmanNorm(input: Tensor, options: KalmanNormOptions = {}): Kalm
   return { output, posterior };
 }
 
-function checkPairs({ prior, through, priorWeight, runningMean, runningVariance }: KalmanNormOptions): void {
+function checkPrior({ prior, through, priorWeight }: KalmanNormOptions, groups: number, channels: number): void {
   if ((prior === undefined) !== (priorWeight === undefined)) {
     throw new EvenkeelError('INVALID_ARGUMENT', 'kalmanNorm: give both prior and priorWeight, or neither');
   }
   if (prior === undefined && through !== undefined) {
     throw new EvenkeelError('INVALID_ARGUMENT', 'kalmanNorm: through needs a prior that goes through it');
   }
-  if ((runningMean === undefined) !== (runningVariance === undefined)) {
-    throw new EvenkeelError('INVALID_ARGUMENT', 'kalmanNorm: give both runningMean and runningVariance, or neither');
-  }
-}
-
-function checkPrior({ prior, through, priorWeight }: KalmanNormOptions, stateShape: readonly number[]): void {
   if (prior === undefined || priorWeight === undefined) return;
-  const [two = 0, groups = 0, channels = 0] = stateShape;
   if (typeof priorWeight === 'number') {
     if (!(priorWeight >= 0 && priorWeight <= 1)) {
       throw new EvenkeelError('INVALID_ARGUMENT', `kalmanNorm: priorWeight must be in 0 to 1, got ${priorWeight}`);
@@ -167,22 +155,18 @@ function checkPrior({ prior, through, priorWeight }: KalmanNormOptions, stateSha
   checkFloat('kalmanNorm', { prior });
   if (through !== undefined) checkTransition('kalmanNorm', prior, through.weight, through);
   const leads = through === undefined ? prior.shape[2] : through.weight.shape.at(-1);
-  const fits = prior.rank === 3 && prior.shape[0] === two && prior.shape[1] === groups && leads === channels;
+  const fits = prior.rank === 3 && prior.shape[0] === 2 && prior.shape[1] === groups && leads === channels;
   if (!fits || (typeof priorWeight !== 'number' && priorWeight.size !== 1)) {
     throw new EvenkeelError(
       'SHAPE_MISMATCH',
-      `kalmanNorm: expected a prior of shape ${formatShape(stateShape)} and a priorWeight of one element, got ` +
+      `kalmanNorm: expected a prior of shape [2, ${groups}, ${channels}] and a priorWeight of one element, got ` +
         `${formatShape(prior.shape)}${through === undefined ? '' : ` through ${formatShape(through.weight.shape)}`} and ` +
         `${typeof priorWeight === 'number' ? 'a number' : formatShape(priorWeight.shape)}`,
     );
   }
 }
 
-function checkShortcut(
-  { residual, shortcut }: KalmanNormOptions,
-  inputShape: readonly number[],
-  [two = 0, groups = 0, channels = 0]: readonly number[],
-): void {
+function checkShortcut({ residual, shortcut }: KalmanNormOptions, inputShape: readonly number[], groups: number): void {
   if (residual !== undefined) checkFloat('kalmanNorm', { residual });
   if (residual !== undefined && !sameShape(residual.shape, inputShape)) {
     throw new EvenkeelError(
@@ -192,8 +176,9 @@ function checkShortcut(
   }
   if (shortcut === undefined) return;
   checkFloat('kalmanNorm', { shortcut: shortcut.state });
+  const channels = inputShape[inputShape.length - 1]!;
   const { rank, shape } = shortcut.state;
-  if (rank !== 3 || shape[0] !== two || shape[1] !== groups || !(shape[2]! <= channels)) {
+  if (rank !== 3 || shape[0] !== 2 || shape[1] !== groups || !(shape[2]! <= channels)) {
     throw new EvenkeelError(
       'SHAPE_MISMATCH',
       `kalmanNorm: expected the state of the shortcut to be [2, ${groups}, at most ${channels}], got ${formatShape(shape)}`,

@@ -109,6 +109,33 @@ export function checkChannels(
   }
 }
 
+/** Checks the share of a batch in running statistics. */
+export function checkMomentum(operation: string, momentum: number): void {
+  if (!(momentum >= 0 && momentum <= 1)) {
+    throw new EvenkeelError('INVALID_ARGUMENT', `${operation}: momentum must be in 0 to 1, got ${momentum}`);
+  }
+}
+
+/** Checks running means and variances, which are given together, and how they move. */
+export function checkRunning(
+  operation: string,
+  running: {
+    readonly runningMean?: Tensor | undefined;
+    readonly runningVariance?: Tensor | undefined;
+    readonly momentum?: number | undefined;
+  },
+  channels: number,
+  inputShape: readonly number[],
+): void {
+  const { runningMean, runningVariance, momentum = 0.1 } = running;
+  checkChannels(operation, 'runningMean', runningMean, channels, inputShape);
+  checkChannels(operation, 'runningVariance', runningVariance, channels, inputShape);
+  if ((runningMean === undefined) !== (runningVariance === undefined)) {
+    throw new EvenkeelError('INVALID_ARGUMENT', `${operation}: give both runningMean and runningVariance, or neither`);
+  }
+  checkMomentum(operation, momentum);
+}
+
 /** The backward command of a normalization: its name, and its arguments around the tensors it saved. */
 interface BackwardCommand {
   readonly operation: string;
@@ -167,14 +194,7 @@ export function recordNormalization(
 export function batchNorm(input: Tensor, options: BatchNormOptions): Tensor {
   const { batch, positions, channels } = geometryOf('batchNorm', input, options);
   const { gamma, beta, residual, runningMean, runningVariance, training, epsilon = 1e-5, momentum = 0.1 } = options;
-  checkChannels('batchNorm', 'runningMean', runningMean, channels, input.shape);
-  checkChannels('batchNorm', 'runningVariance', runningVariance, channels, input.shape);
-  if ((runningMean === undefined) !== (runningVariance === undefined)) {
-    throw new EvenkeelError('INVALID_ARGUMENT', 'batchNorm: give both runningMean and runningVariance, or neither');
-  }
-  if (!(momentum >= 0 && momentum <= 1)) {
-    throw new EvenkeelError('INVALID_ARGUMENT', `batchNorm: momentum must be in 0 to 1, got ${momentum}`);
-  }
+  checkRunning('batchNorm', options, channels, input.shape);
   if (residual !== undefined) {
     checkFloat('batchNorm', { residual });
     if (!sameShape(residual.shape, input.shape)) {

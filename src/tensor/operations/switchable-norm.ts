@@ -3,7 +3,7 @@ import { formatShape, sameShape } from '../shape';
 import { allocate, run, type Tensor } from '../tensor';
 import { checkFloat } from './check';
 import { activationWords } from './fused-activation';
-import { checkChannels, geometryOf, type NormalizationOptions, recordNormalization } from './normalization';
+import { checkRunning, geometryOf, type NormalizationOptions, recordNormalization } from './normalization';
 
 /** Options of {@link switchableNorm}. */
 export interface SwitchableNormOptions extends NormalizationOptions {
@@ -41,16 +41,9 @@ export function switchableNorm(input: Tensor, options: SwitchableNormOptions): T
         `${formatShape(varianceLogits.shape)}`,
     );
   }
-  checkChannels(name, 'runningMean', runningMean, channels, input.shape);
-  checkChannels(name, 'runningVariance', runningVariance, channels, input.shape);
-  if ((runningMean === undefined) !== (runningVariance === undefined)) {
-    throw new EvenkeelError('INVALID_ARGUMENT', `${name}: give both runningMean and runningVariance, or neither`);
-  }
+  checkRunning(name, options, channels, input.shape);
   if (!training && runningMean === undefined) {
-    throw new EvenkeelError('INVALID_ARGUMENT', `${name}: outside training it needs runningMean and runningVariance`);
-  }
-  if (!(momentum >= 0 && momentum <= 1)) {
-    throw new EvenkeelError('INVALID_ARGUMENT', `${name}: momentum must be in 0 to 1, got ${momentum}`);
+    throw new EvenkeelError('INVALID_ARGUMENT', `${name}: outside training give runningMean and runningVariance`);
   }
   const inputs = [input, gamma, beta, meanLogits, varianceLogits];
   const statistics = [runningMean, runningVariance];
