@@ -95,7 +95,7 @@ pub struct DisjointMut<'a, T> {
 
 // SAFETY: it is a `&mut [T]` in parts; parts given out do not overlap by the contract of `part`.
 unsafe impl<T: Send> Send for DisjointMut<'_, T> {}
-// SAFETY: as above; `part` is the only access.
+// SAFETY: as above. Besides `part` there is `whole`, which shares elements between threads; its contract asks for elements that may be.
 unsafe impl<T: Send> Sync for DisjointMut<'_, T> {}
 
 impl<'a, T> DisjointMut<'a, T> {
@@ -128,10 +128,10 @@ impl<'a, T> DisjointMut<'a, T> {
     /// All elements, for reading once every part is written.
     ///
     /// # Safety
-    /// No part may live at the same time.
+    /// No part may live at the same time, and where several threads call it, `T` must be [`Sync`].
     #[inline]
     pub unsafe fn whole(&self) -> &'a [T] {
-        // SAFETY: this is the borrowed slice, which nothing changes by the caller's promise.
+        // SAFETY: this is the borrowed slice, which by the caller's promise nothing changes and several threads may read.
         unsafe { std::slice::from_raw_parts(self.pointer, self.length) }
     }
 }

@@ -314,10 +314,10 @@ fn cases() -> Vec<Case> {
         add(geometry(3, size, [3, 31], [kernel; 2], options));
     }
     add(geometry(40, [5, 16], [3, 16], [3, 3], same(1, 3)));
-    // Weights that are larger than the pixels.
     // Enough tiles and several panels; few tiles and several panels.
     add(geometry(3, [16, 20], [40, 72], [3, 3], same(1, 3)));
     add(geometry(2, [8, 8], [64, 64], [3, 3], same(1, 3)));
+    // Weights that are larger than the pixels.
     add(geometry(3, [4, 4], [176, 192], [3, 3], same(1, 3)));
     add(geometry(9, [8, 8], [176, 192], [3, 3], same(2, 3)));
     for _ in 0..40 {

@@ -5,7 +5,7 @@
 //! - [`rectify`]: through ReLU, as if the channels were Gaussian.
 //! - [`normalized`]: what a normalization with these statistics puts out.
 //!
-//! States are small beside activations: plain loops in f64.
+//! States are small beside activations, so everything is computed in f64.
 
 use super::geometry::{Affine, check_epsilon, check_optional};
 use super::kalman_products::{

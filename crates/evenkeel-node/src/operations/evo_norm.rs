@@ -16,7 +16,7 @@ pub const OPERATIONS: Family = &[
     ("evo_norm_b0_backward", batch_backward),
 ];
 
-/// The gradients of input, slope, gamma and beta.
+/// Puts the gradients of input, slope, gamma and beta where both EvoNorms write.
 fn gradients([dx, dslope, dgamma, dbeta]: [Option<&mut [f32]>; 4]) -> EvoNormGradients<'_> {
     EvoNormGradients {
         dx,
@@ -26,7 +26,7 @@ fn gradients([dx, dslope, dgamma, dbeta]: [Option<&mut [f32]>; 4]) -> EvoNormGra
     }
 }
 
-/// Of the gradients of input, slope, gamma and beta.
+/// The lengths of the gradients of input, slope, gamma and beta.
 fn lengths(shape: Shape) -> Outcome<[usize; 4]> {
     let channels = shape.channels;
     Ok([shape.elements()?, channels, channels, channels])

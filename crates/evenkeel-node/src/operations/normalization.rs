@@ -69,7 +69,7 @@ impl Batch {
         }
     }
 
-    /// Of the gradients of input, gamma, beta and residual.
+    /// The lengths of the gradients of input, gamma, beta and residual.
     fn lengths(&self) -> Outcome<[usize; 4]> {
         let (elements, channels) = (self.shape.elements()?, self.shape.channels);
         Ok([elements, channels, channels, elements])

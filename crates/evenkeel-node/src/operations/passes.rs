@@ -75,7 +75,7 @@ impl Plain {
         self.affine.get(heap)
     }
 
-    /// Of the gradients of input, gamma and beta.
+    /// The lengths of the gradients of input, gamma and beta.
     pub(super) fn lengths(&self) -> Outcome<[usize; 3]> {
         let Shape { channels, .. } = self.shape;
         Ok([self.shape.elements()?, channels, channels])

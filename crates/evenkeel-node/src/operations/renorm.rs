@@ -13,6 +13,7 @@ pub const OPERATIONS: Family = &[
     ("batch_renorm_backward", backward),
 ];
 
+/// The norm that the arguments describe.
 fn norm<'a>(plain: &Plain, heap: &'a Heap) -> Outcome<BatchRenorm<'a>> {
     Ok(BatchRenorm {
         shape: plain.shape,

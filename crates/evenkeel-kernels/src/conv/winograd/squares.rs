@@ -23,7 +23,8 @@ pub(in super::super) trait Store<S: Simd>: Copy {
     unsafe fn store(self, s: S, row: usize, column: usize, value: S::F32);
 }
 
-/// Vectors at even distances. Whoever makes one promises that all of them may be read (or written), whole.
+/// Vectors at even distances. Whoever makes one promises that all of them may be read whole, where it is read, and written whole, where it
+/// is written; the pointer is mutable for both.
 #[derive(Clone, Copy)]
 pub(super) struct Even {
     pub first: *mut f32,
@@ -188,7 +189,8 @@ impl<S: Simd> Load<S> for Streamed {
     }
 }
 
-/// Vectors at the distances of a table. Whoever makes one promises that all of them may be written, and their first lanes read.
+/// Vectors at the distances of a table. Whoever makes one promises that their first lanes may be read, where it is read, and that all of
+/// them may be written whole, where it is written.
 #[derive(Clone, Copy)]
 pub(super) struct Scattered<'a, const SIZE: usize> {
     pub first: *mut f32,

@@ -264,8 +264,8 @@ impl<
     }
 
     /// Where there are more weights than pixels: the source is transformed first, then every task takes some panels, whose
-    /// kernels it transforms a few channels at a time. So transformed kernels, four times the size of the weights, never leave
-    /// the cache.
+    /// kernels it transforms a few channels at a time. So transformed kernels, four to nine times the size of the weights,
+    /// never leave the cache.
     fn by_panels(&self) {
         let (panels, plan, rows) = (self.panels, self.plan, self.tiling.channels);
         for first in (0..self.tiling.count()).step_by(plan.tiles) {

@@ -114,7 +114,7 @@ impl<
         let length = layout.length(panels);
         with_scratch(segments * length, |sums| {
             {
-                // SAFETY: tasks have different segments or different panels.
+                // SAFETY: tasks have different segments, different panels or different channels, which are rows of the sums.
                 let target = unsafe { Target::new(&mut *sums) };
                 let panel_tasks = panels.count().div_ceil(plan.panels);
                 let channel_tasks = rows.div_ceil(plan.channels);
@@ -212,7 +212,7 @@ impl<
     }
 
     /// Where there are more weights than pixels: input and gradient are transformed first, then every task computes the gradient
-    /// of some channels and panels from all tiles. So the sums, four times the size of the weights, never leave the cache.
+    /// of some channels and panels from all tiles. So the sums, four to nine times the size of the weights, never leave the cache.
     fn by_channels(&self) {
         let (tiling, panels, rows) = (self.tiling, self.panels, self.tiling.channels);
         let tiles = tiling.count();
