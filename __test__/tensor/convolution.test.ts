@@ -112,14 +112,23 @@ describe('conv2d', () => {
   });
 
   it.each<[string, unknown, string]>([
-    ['options', { padding: 1 }, 'an object { padding }; options are the last argument: give undefined for'],
-    ['null', null, 'null; give a tensor, or undefined where it may be left out'],
-    ['an array', [1, 2, 3], 'an array; tensor(…) makes a tensor of it'],
-    ['a number', 1, 'a number; tensor(…) makes a tensor of numbers'],
-  ])('says what to do about %s in place of a bias', (_name, bias, advice) => {
+    ['options', { padding: 1 }, 'an object { padding }'],
+    ['an empty object', {}, 'an empty object'],
+    ['null', null, 'null'],
+    ['an array', [1, 2, 3], 'an array'],
+    ['a number', 1, 'a number'],
+  ])('says what to do about %s in place of a bias', (_name, bias, given) => {
     const body = () => conv2d(image, zeros([1, 1, 2, 3]), bias as Tensor);
     expect(codeOf(body)).toBe('INVALID_ARGUMENT');
-    expect(body).toThrow(`conv2d: expected a tensor as bias, got ${advice}`);
+    expect(body).toThrow(
+      `conv2d: expected a tensor as bias, got ${given}; give a float32 tensor, or undefined for none; options are the last argument`,
+    );
+  });
+
+  it('says what to do about a weight that is not there', () => {
+    const body = () => conv2d(image, undefined as unknown as Tensor);
+    expect(codeOf(body)).toBe('INVALID_ARGUMENT');
+    expect(body).toThrow('conv2d: expected a tensor as weight, got undefined; give a float32 tensor (tensor(…)');
   });
 });
 

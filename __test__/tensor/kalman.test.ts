@@ -310,6 +310,11 @@ describe('kalmanNorm', () => {
       'SHAPE_MISMATCH',
       () => kalmanNorm(x(), { prior: zeros([2, 1, 3]), through: { weight: zeros([3, 4]) }, priorWeight: 0.5 }),
     ],
+    [
+      'half a group of channels',
+      'INVALID_ARGUMENT',
+      () => kalmanPredict(ones([2, 1, 3]), ones([6, 4]), { channelGroups: 0.5 }),
+    ],
     ['a weight above 1', 'INVALID_ARGUMENT', () => kalmanNorm(x(), { prior: zeros([2, 1, 2]), priorWeight: 2 })],
     ['a residual of another shape', 'SHAPE_MISMATCH', () => kalmanNorm(x(), { residual: zeros([4, 3, 3, 1]) })],
     ['a shortcut of more channels', 'SHAPE_MISMATCH', () => kalmanNorm(x(), { shortcut: { state: zeros([2, 1, 3]) } })],

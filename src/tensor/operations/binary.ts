@@ -124,7 +124,7 @@ function binaryProduct(
  */
 export function binaryConv2d(input: Tensor, weight: Tensor, options: BinaryConv2dOptions = {}): Tensor {
   const operation = 'binaryConv2d';
-  checkFloat(operation, { input, weight, shift: options.shift, gain: options.gain });
+  checkFloat(operation, { input, weight }, { shift: options.shift, gain: options.gain });
   const { stride, padding, dilation } = options;
   const { outputShape, words } = geometryOf(operation, input, weight, {
     ...(stride === undefined ? {} : { stride }),
@@ -144,7 +144,7 @@ export function binaryConv2d(input: Tensor, weight: Tensor, options: BinaryConv2
  */
 export function binaryLinear(input: Tensor, weight: Tensor, options: BinaryLinearOptions = {}): Tensor {
   const operation = 'binaryLinear';
-  checkFloat(operation, { input, weight, shift: options.shift, gain: options.gain });
+  checkFloat(operation, { input, weight }, { shift: options.shift, gain: options.gain });
   const inFeatures = input.shape[input.rank - 1];
   const [depth, outFeatures] = weight.shape;
   if (
@@ -179,7 +179,7 @@ export type BinaryWeightOptions = Pick<BinaryLinearOptions, 'gain' | 'weightGrad
 export function binaryWeight(weight: Tensor, options: BinaryWeightOptions = {}): Tensor {
   const operation = 'binaryWeight';
   const { gain } = options;
-  checkFloat(operation, { weight, gain });
+  checkFloat(operation, { weight }, { gain });
   const outputs = weight.shape[weight.rank - 1] ?? 0;
   checkChannels(operation, 'a gain', gain, outputs);
   const rule = codeOf(operation, 'weightGradient', weightGradients, options.weightGradient ?? 'clip');

@@ -1,28 +1,42 @@
 import { EvenkeelError } from '../../errors';
 import { Tensor } from '../tensor';
 
+/** Tensors with the names that messages call them by. */
+type Named = Readonly<Record<string, Tensor | undefined>>;
+
 /**
- * For operations.
+ * Checks the tensors of an operation, as JavaScript gave them. For operations.
  *
- * @throws EvenkeelError INVALID_ARGUMENT where a value is given that is no tensor; DTYPE_MISMATCH where a tensor is not float32.
+ * @param optional - Those that may be left out.
+ * @throws EvenkeelError INVALID_ARGUMENT where one is no tensor; DTYPE_MISMATCH where one is not float32.
  */
-export function checkFloat(operation: string, tensors: Readonly<Record<string, Tensor | undefined>>): void {
-  for (const [name, value] of Object.entries(tensors)) {
+export function checkFloat(operation: string, required: Named, optional: Named = {}): void {
+  for (const [name, value] of Object.entries(required)) {
+    checkOne(operation, name, value, 'give a float32 tensor (tensor(…) makes one of numbers)');
+  }
+  for (const [name, value] of Object.entries(optional)) {
     if (value === undefined) continue;
-    if (!(value instanceof Tensor)) {
-      throw new EvenkeelError('INVALID_ARGUMENT', `${operation}: expected a tensor as ${name}, got ${describe(value)}`);
-    }
-    if (value.dtype !== 'float32') {
-      throw new EvenkeelError('DTYPE_MISMATCH', `${operation}: expected a float32 ${name}, got ${value.dtype}`);
-    }
+    checkOne(operation, name, value, 'give a float32 tensor, or undefined for none; options are the last argument');
   }
 }
 
-/** What JavaScript gave in place of a tensor, and what to do. */
+function checkOne(operation: string, name: string, value: unknown, advice: string): void {
+  if (!(value instanceof Tensor)) {
+    throw new EvenkeelError(
+      'INVALID_ARGUMENT',
+      `${operation}: expected a tensor as ${name}, got ${describe(value)}; ${advice}`,
+    );
+  }
+  if (value.dtype !== 'float32') {
+    throw new EvenkeelError('DTYPE_MISMATCH', `${operation}: expected a float32 ${name}, got ${value.dtype}`);
+  }
+}
+
+/** What was given in place of a tensor, in a few words. */
 function describe(value: unknown): string {
-  if (value === null) return 'null; give a tensor, or undefined where it may be left out';
-  if (typeof value !== 'object') return `a ${typeof value}; tensor(…) makes a tensor of numbers`;
-  if (Array.isArray(value) || ArrayBuffer.isView(value)) return 'an array; tensor(…) makes a tensor of it';
-  const keys = Object.keys(value).join(', ');
-  return `an object ${keys === '' ? '{}' : `{ ${keys} }`}; options are the last argument: give undefined for a tensor that is left out`;
+  if (value === undefined || value === null) return String(value);
+  if (typeof value !== 'object') return `a ${typeof value}`;
+  if (Array.isArray(value) || ArrayBuffer.isView(value)) return 'an array';
+  const keys = Object.keys(value);
+  return keys.length === 0 ? 'an empty object' : `an object { ${keys.join(', ')} }`;
 }

@@ -110,7 +110,7 @@ export function geometryOf(operation: string, input: Tensor, weight: Tensor, opt
  * @throws EvenkeelError SHAPE_MISMATCH, DTYPE_MISMATCH, INVALID_ARGUMENT
  */
 export function conv2d(input: Tensor, weight: Tensor, bias?: Tensor, options: Conv2dOptions = {}): Tensor {
-  checkFloat('conv2d', { input, weight, bias });
+  checkFloat('conv2d', { input, weight }, { bias });
   const { outputShape, words } = geometryOf('conv2d', input, weight, options);
   checkBias('conv2d', bias, outputShape[3]!);
   const output = allocate('conv2d', outputShape);

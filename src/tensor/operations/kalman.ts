@@ -61,8 +61,8 @@ export interface KalmanNormResult {
 }
 
 function checkState(operation: string, state: Tensor): readonly [groups: number, channels: number] {
-  const [two, groups, channels] = state.shape;
   checkFloat(operation, { state });
+  const [two, groups, channels] = state.shape;
   if (state.rank !== 3 || two !== 2 || groups === undefined || channels === undefined || groups * channels === 0) {
     throw new EvenkeelError(
       'SHAPE_MISMATCH',
@@ -167,7 +167,7 @@ function checkPrior({ prior, through, priorWeight }: KalmanNormOptions, groups: 
 }
 
 function checkShortcut({ residual, shortcut }: KalmanNormOptions, inputShape: readonly number[], groups: number): void {
-  if (residual !== undefined) checkFloat('kalmanNorm', { residual });
+  checkFloat('kalmanNorm', {}, { residual });
   if (residual !== undefined && !sameShape(residual.shape, inputShape)) {
     throw new EvenkeelError(
       'SHAPE_MISMATCH',
@@ -263,7 +263,13 @@ function checkTransition(
   { bias, noise, channelGroups = 1 }: KalmanPredictOptions,
 ): readonly [groups: number, inChannels: number, outChannels: number] {
   const [groups, inChannels] = checkState(operation, state);
-  checkFloat(operation, { weight, bias, noise });
+  checkFloat(operation, { weight }, { bias, noise });
+  if (!Number.isInteger(channelGroups) || channelGroups < 1) {
+    throw new EvenkeelError(
+      'INVALID_ARGUMENT',
+      `${operation}: channelGroups must be a whole number of 1 or more, got ${channelGroups}`,
+    );
+  }
   const outChannels = weight.shape[weight.rank - 1] ?? 0;
   const rows = weight.shape[weight.rank - 2] ?? 0;
   const fits = rows * channelGroups === inChannels && outChannels % channelGroups === 0 && weight.size > 0;

@@ -99,7 +99,7 @@ export function matmul(a: Tensor, b: Tensor): Tensor {
  * @throws EvenkeelError SHAPE_MISMATCH, DTYPE_MISMATCH
  */
 export function linear(input: Tensor, weight: Tensor, bias?: Tensor): Tensor {
-  checkFloat('linear', { input, weight, bias });
+  checkFloat('linear', { input, weight }, { bias });
   const sizes = sizesOf('linear', ['an input', 'a weight'], input, weight);
   checkBias('linear', bias, sizes.columns);
   const output = allocate('linear', sizes.outputShape);

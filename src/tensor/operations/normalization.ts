@@ -99,7 +99,7 @@ export function checkChannels(
   inputShape: readonly number[],
 ): void {
   if (value === undefined) return;
-  checkFloat(operation, { [name]: value });
+  checkFloat(operation, {}, { [name]: value });
   if (!sameShape(value.shape, [channels])) {
     throw new EvenkeelError(
       'SHAPE_MISMATCH',

@@ -125,7 +125,7 @@ export function packSigns(
  */
 export function binarize(input: Tensor, options: BinarizeOptions = {}): Tensor {
   const { shift } = options;
-  checkFloat('binarize', { input, shift });
+  checkFloat('binarize', { input }, { shift });
   const [rows, channels] = rowsAndChannels('binarize', input);
   checkChannels('binarize', 'a shift', shift, channels);
   const surrogate = surrogateOf('binarize', options);

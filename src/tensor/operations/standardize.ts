@@ -25,7 +25,7 @@ function standardize(
   { gain, epsilon = 1e-5, gamma = 1 }: ScaledWeightStandardizeOptions,
   scaled: boolean,
 ): Tensor {
-  checkFloat(operation, { weight, gain });
+  checkFloat(operation, { weight }, { gain });
   const outChannels = weight.shape[weight.rank - 1];
   if (outChannels === undefined || weight.rank < 2 || weight.size === 0) {
     throw new EvenkeelError(
