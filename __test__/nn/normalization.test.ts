@@ -208,6 +208,14 @@ describe('NormalizedLayers', () => {
     );
     const scaling = { ...adding, residual: () => new nn.ResidualSum() };
     const build = new nn.NormalizedLayers({ norm: scaling });
-    expect(errorOf(() => build.sumUnit({ channels: 2 }, new nn.ResidualSum())).code).toBe('INVALID_ARGUMENT');
+    const refusal = errorOf(() => build.sumUnit({ channels: 2 }, new nn.ResidualSum()));
+    expect([refusal.code, refusal.message]).toEqual(['INVALID_ARGUMENT', expect.stringContaining('replacesResidual')]);
+    const layer = new nn.BatchNorm({ channels: 2 });
+    const replacing: nn.Normalization = {
+      ...scaling,
+      preActivation: () => ({ layer, appliesActivation: true, addsShortcut: true, replacesResidual: true }),
+    };
+    const end = new nn.NormalizedLayers({ norm: replacing }).sumUnit({ channels: 2 }, new nn.ResidualSum());
+    expect(end).toBe(layer);
   });
 });

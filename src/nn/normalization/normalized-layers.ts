@@ -121,7 +121,8 @@ export class NormalizedLayers {
       if (alone && parts.after === undefined) return layer.layer;
       throw new EvenkeelError(
         'INVALID_ARGUMENT',
-        `normalization ${this.normalization.name}: preActivation adds the shortcut itself, so it cannot be combined with the hooks residual and postActivation at this site`,
+        `normalization ${this.normalization.name}: preActivation adds the shortcut itself, so it cannot be combined with the hooks residual ` +
+          'and postActivation at this site; return a layer without addsShortcut, or say replacesResidual where it does what residual would',
       );
     }
     const normalize = layer?.layer;
