@@ -105,6 +105,8 @@ const HALF_TILES: f64 = 32.0;
 const WINOGRAD_BYTES: usize = 192 * 1024;
 /// Transformed weights beyond this size are transformed again in every task that needs them, and never stored.
 const WINOGRAD_WEIGHT_BYTES: usize = 4 << 20;
+/// Tiles, at most, that a task takes through the kernels of some panels, which it transforms for them.
+const WINOGRAD_LARGE_GROUP: usize = 72;
 /// Transformed pixels that tasks share: a part of the third-level cache.
 const WINOGRAD_LARGE_BYTES: usize = 8 << 20;
 /// Tiles whose outer products are summed in registers before they are added to the gradient.
@@ -209,7 +211,7 @@ pub(super) fn winograd(
             large: true,
             tiles,
             panels: 1,
-            group: tiles.div_ceil(tiles.div_ceil(144)),
+            group: tiles.div_ceil(tiles.div_ceil(WINOGRAD_LARGE_GROUP)),
             channels: rows,
         }
     } else {
@@ -259,7 +261,7 @@ pub(super) fn winograd_weights(
             panels: 1,
             group: tiles,
             // They share transformed gradients.
-            channels: share(rows).min(48),
+            channels: if few { share(rows).min(48) } else { 48 },
         };
     }
     // Segments multiply the memory that is added up in the end, blocks the transforms of the input: few of both where large.

@@ -294,21 +294,25 @@ impl<
                     });
                 }
                 let transformed = &*transformed;
-                let tasks = panels.count().div_ceil(plan.panels);
-                for_each_task(tasks, self.geometry.multiplications(), |task| {
-                    let range = piece(task, plan.panels, panels.count());
-                    let begin = panels.panel(range.start).start;
-                    let widths = range.clone().map(|index| panels.panel(index).width);
-                    let product_layout = Layout::new(plan.group, widths.sum(), Self::PRODUCTS);
-                    let kernel_length = range
-                        .clone()
-                        .map(|index| self.matrices(CHANNELS).panel_length(panels.panel(index)))
-                        .max()
-                        .unwrap_or(0);
-                    with_scratch(kernel_length + product_layout.length(), |scratch| {
-                        let (kernel, products) = scratch.split_at_mut(kernel_length);
-                        for group_start in (0..tiles.len()).step_by(plan.group) {
-                            let group = group_start..(group_start + plan.group).min(tiles.len());
+                // Group after group, so that a thread takes the tiles that it transformed.
+                let groups = tiles.len().div_ceil(plan.group);
+                let panel_tasks = panels.count().div_ceil(plan.panels);
+                for_each_task(
+                    groups * panel_tasks,
+                    self.geometry.multiplications(),
+                    |task| {
+                        let group = piece(task / panel_tasks, plan.group, tiles.len());
+                        let range = piece(task % panel_tasks, plan.panels, panels.count());
+                        let begin = panels.panel(range.start).start;
+                        let widths = range.clone().map(|index| panels.panel(index).width);
+                        let product_layout = Layout::new(plan.group, widths.sum(), Self::PRODUCTS);
+                        let kernel_length = range
+                            .clone()
+                            .map(|index| self.matrices(CHANNELS).panel_length(panels.panel(index)))
+                            .max()
+                            .unwrap_or(0);
+                        with_scratch(kernel_length + product_layout.length(), |scratch| {
+                            let (kernel, products) = scratch.split_at_mut(kernel_length);
                             for channel in (0..rows).step_by(CHANNELS) {
                                 let channels = channel..(channel + CHANNELS).min(rows);
                                 for index in range.clone() {
@@ -352,9 +356,9 @@ impl<
                                     lines: PhantomData,
                                 });
                             }
-                        }
-                    });
-                });
+                        });
+                    },
+                );
             });
         }
     }
