@@ -8,13 +8,9 @@
 //! States are small beside activations, so everything is computed in f64.
 
 use super::geometry::{Affine, check_epsilon, check_optional};
-use super::kalman_products::{
-    LANES, Lanes, add_row_product, add_scaled, column_product, standard_normal, sum_positions,
-    weight_gradient_row,
-};
-use super::scratch::with_f64;
+use super::kalman_products::{LANES, Lanes, Prediction, RowGradients, standard_normal};
 use crate::error::{KernelError, Result, check_length, checked_product};
-use crate::parallel::{DisjointMut, for_each_task};
+use crate::parallel::{DisjointMut, for_each_task, piece};
 
 /// A linear layer, as a transition of states.
 #[derive(Clone, Copy, Debug)]
@@ -38,11 +34,12 @@ pub struct Transition<'a> {
 
 impl Transition<'_> {
     /// Rows of one position of the weight.
-    fn rows(&self) -> usize {
+    pub(super) fn rows(&self) -> usize {
         self.in_channels / self.channel_groups
     }
 
-    fn matrix(&self) -> usize {
+    /// Elements of one position of the weight.
+    pub(super) fn matrix(&self) -> usize {
         self.rows() * self.out_channels
     }
 
@@ -76,22 +73,18 @@ impl Transition<'_> {
         check_optional("noise", self.noise, out_channels)
     }
 
-    /// Runs `body` with the sums over positions of the weight and of its square, `[rows, out_channels]` each.
-    fn with_moments<R>(&self, body: impl FnOnce(&[f64], &[f64]) -> R) -> R {
-        let matrix = self.matrix();
-        with_f64(2 * matrix, |sums| {
-            let (first, second) = sums.split_at_mut(matrix);
-            sum_positions(self.weight, first, second);
-            body(first, second)
-        })
-    }
-
-    /// The output channels that the channels of group `index` reach.
-    fn reach(&self, index: usize) -> std::ops::Range<usize> {
-        let width = self.out_channels / self.channel_groups;
-        index * width..(index + 1) * width
+    /// Output channels that every channel reaches.
+    pub(super) fn reach(&self) -> usize {
+        self.out_channels / self.channel_groups
     }
 }
+
+/// Columns of a task: whole cache lines of every row.
+const TASK_COLUMNS: usize = 64;
+/// Groups of a task, each of which sums up the weight again.
+const TASK_GROUPS: usize = 16;
+/// Elements of one position of a task: its sums stay in the first-level cache.
+const TASK_ELEMENTS: usize = 512;
 
 /// `m' = Σ m K1 + bias`, `v' = Σ v K2 + softplus(noise)`, where K1 and K2 are the sums over positions of the weight and of its square:
 /// the moments of the layer's output away from borders.
@@ -104,45 +97,38 @@ pub fn predict(transition: Transition, before: &[f32], after: &mut [f32]) -> Res
     transition.check(before)?;
     let Transition {
         groups,
-        in_channels,
         out_channels,
-        channel_groups,
         ..
     } = transition;
     check_length("prediction", after.len(), 2 * groups * out_channels)?;
-    let rows = transition.rows();
-    transition.with_moments(|first, second| {
-        let parts = DisjointMut::new(after);
-        for_each_task(2 * groups, 2 * groups * transition.matrix(), |task| {
-            let (of_variance, matrix) =
-                (task >= groups, if task < groups { first } else { second });
-            let state = &before[task * in_channels..(task + 1) * in_channels];
-            with_f64(out_channels, |sums| {
-                for group in 0..channel_groups {
-                    let reach = transition.reach(group);
-                    add_row_product(
-                        &state[group * rows..(group + 1) * rows],
-                        &matrix[reach.start..],
-                        out_channels,
-                        &mut sums[reach],
-                    );
-                }
-                let added = if of_variance {
-                    transition.noise
-                } else {
-                    transition.bias
-                };
-                // SAFETY: every task has its own row of the state.
-                let after = unsafe { parts.part(task * out_channels..(task + 1) * out_channels) };
-                for (channel, (after, sum)) in after.iter_mut().zip(&*sums).enumerate() {
-                    let added = added.map_or(0.0, |added| f64::from(added[channel]));
-                    let added = match (of_variance, transition.noise) {
-                        (true, Some(_)) => softplus(added),
-                        _ => added,
-                    };
-                    *after = (sum + added) as f32;
-                }
-            });
+    let parts = DisjointMut::new(after);
+    let strips = out_channels.div_ceil(TASK_COLUMNS);
+    let blocks = groups.div_ceil(TASK_GROUPS);
+    let work = blocks * transition.weight.len() + 2 * groups * transition.matrix();
+    for_each_task(strips * blocks, work, |task| {
+        let columns = piece(task % strips, TASK_COLUMNS, out_channels);
+        let part = Prediction {
+            transition,
+            before,
+            groups: piece(task / strips, TASK_GROUPS, groups),
+            columns: columns.clone(),
+        };
+        part.run(|row, sums| {
+            let start = row * out_channels;
+            // SAFETY: every task has its own columns of its own rows of the state.
+            let after = unsafe { parts.part(start + columns.start..start + columns.end) };
+            let (of_variance, added) = if row < groups {
+                (false, transition.bias)
+            } else {
+                (true, transition.noise)
+            };
+            for (index, (after, sum)) in after.iter_mut().zip(sums).enumerate() {
+                let added = added.map_or(0.0, |added| {
+                    let added = f64::from(added[columns.start + index]);
+                    if of_variance { softplus(added) } else { added }
+                });
+                *after = (sum + added) as f32;
+            }
         });
     });
     Ok(())
@@ -174,7 +160,6 @@ pub fn predict_backward(
     transition.check(before)?;
     let Transition {
         groups,
-        in_channels,
         out_channels,
         ..
     } = transition;
@@ -187,26 +172,24 @@ pub fn predict_backward(
     )?;
     check_optional("dbias", gradients.bias.as_deref(), out_channels)?;
     check_optional("dnoise", gradients.noise.as_deref(), out_channels)?;
-    let rows = transition.rows();
-    let work = 2 * groups * transition.matrix();
-    if let Some(target) = gradients.before {
-        let target = DisjointMut::new(target);
-        transition.with_moments(|first, second| {
-            for_each_task(2 * groups, work, |task| {
-                let matrix = if task < groups { first } else { second };
-                let gradient = &gradient[task * out_channels..(task + 1) * out_channels];
-                // SAFETY: every task has its own row of the state.
-                let target = unsafe { target.part(task * in_channels..(task + 1) * in_channels) };
-                for (group, target) in target.chunks_exact_mut(rows).enumerate() {
-                    let reach = transition.reach(group);
-                    let columns = &matrix[reach.start..];
-                    column_product(columns, out_channels, &gradient[reach], target);
-                }
-            });
+    let target = gradients.before.map(DisjointMut::new);
+    let weight = gradients.weight.map(DisjointMut::new);
+    if target.is_some() || weight.is_some() {
+        let rows = transition.rows();
+        let height = (TASK_ELEMENTS / out_channels).max(1);
+        let work = transition.weight.len() + 4 * groups * transition.matrix();
+        for_each_task(rows.div_ceil(height), work, |task| {
+            let part = RowGradients {
+                transition,
+                before,
+                gradient,
+                rows: piece(task, height, rows),
+                target: target.as_ref(),
+                weight: weight.as_ref(),
+            };
+            // SAFETY: every task has its own rows.
+            unsafe { part.run() };
         });
-    }
-    if let Some(target) = gradients.weight {
-        weight_gradient(transition, before, gradient, target);
     }
     let column_sum = |array: usize, channel: usize| -> f64 {
         let values = gradient[array * groups * out_channels..].iter();
@@ -225,41 +208,6 @@ pub fn predict_backward(
         }
     }
     Ok(())
-}
-
-fn weight_gradient(transition: Transition, before: &[f32], gradient: &[f32], target: &mut [f32]) {
-    let Transition {
-        groups,
-        in_channels,
-        out_channels,
-        ..
-    } = transition;
-    let (rows, matrix) = (transition.rows(), transition.matrix());
-    let parts = DisjointMut::new(target);
-    for_each_task(rows, 4 * groups * matrix, |row| {
-        with_f64(2 * out_channels, |sums| {
-            for (array, sums) in sums.chunks_exact_mut(out_channels).enumerate() {
-                for group in 0..groups {
-                    let start = array * groups + group;
-                    let state = &before[start * in_channels..(start + 1) * in_channels];
-                    let gradient = &gradient[start * out_channels..(start + 1) * out_channels];
-                    for index in 0..transition.channel_groups {
-                        let value = f64::from(state[index * rows + row]);
-                        let reach = transition.reach(index);
-                        add_scaled(value, &gradient[reach.clone()], &mut sums[reach]);
-                    }
-                }
-            }
-            let (first, second) = sums.split_at(out_channels);
-            for position in 0..transition.weight.len() / matrix {
-                let start = position * matrix + row * out_channels;
-                // SAFETY: every task has its own row of every position.
-                let target = unsafe { parts.part(start..start + out_channels) };
-                let weights = &transition.weight[start..start + out_channels];
-                weight_gradient_row(weights, first, second, target);
-            }
-        });
-    });
 }
 
 fn softplus(x: f64) -> f64 {
@@ -470,7 +418,7 @@ pub fn normalized_backward(
 mod tests {
     use super::*;
     use crate::norm::AffineGradients;
-    use crate::testing::{assert_same_bits_at_any_thread_count, coarse_values};
+    use crate::testing::{assert_same_bits_at_any_thread_count, at_every_level, coarse_values};
 
     fn positive_state(groups: usize, channels: usize, seed: u32) -> Vec<f32> {
         let mut state: Vec<f32> = coarse_values(2 * groups * channels, seed)
@@ -586,6 +534,126 @@ mod tests {
         }
     }
 
+    /// What [`predict`] and [`predict_backward`] compute, from their definitions: prediction, gradient of the state, of the weight.
+    fn naive(transition: Transition, before: &[f32], gradient: &[f32]) -> [Vec<f64>; 3] {
+        let Transition {
+            groups,
+            in_channels,
+            out_channels,
+            weight,
+            ..
+        } = transition;
+        let (rows, width) = (transition.rows(), transition.reach());
+        let mut after = vec![0.0; 2 * groups * out_channels];
+        let (mut of_state, mut of_weight) = (vec![0.0; before.len()], vec![0.0; weight.len()]);
+        for (index, &w) in weight.iter().enumerate() {
+            let (row, out) = (index / out_channels % rows, index % out_channels);
+            let input = out / width * rows + row;
+            let w = f64::from(w);
+            for (array, (value, slope)) in [(w, 1.0), (w * w, 2.0 * w)].into_iter().enumerate() {
+                for group in array * groups..(array + 1) * groups {
+                    let (from, to) = (group * in_channels + input, group * out_channels + out);
+                    let (state, outer) = (f64::from(before[from]), f64::from(gradient[to]));
+                    after[to] += state * value;
+                    of_state[from] += outer * value;
+                    of_weight[index] += outer * state * slope;
+                }
+            }
+        }
+        [after, of_state, of_weight]
+    }
+
+    #[test]
+    fn predictions_are_those_of_the_definition() {
+        at_every_level(|| {
+            for (groups, inputs, outputs, channel_groups, positions) in [
+                (1, 1, 1, 1, 1),
+                (1, 3, 16, 1, 9),
+                (1, 64, 64, 1, 9),
+                (2, 7, 15, 1, 9),
+                (17, 16, 33, 1, 9),
+                (35, 17, 65, 1, 1),
+                (2, 5, 530, 1, 4),
+                (3, 6, 40, 2, 9),
+                (18, 33, 66, 33, 9),
+            ] {
+                let state = positive_state(groups, inputs, 1);
+                let weight = coarse_values(positions * inputs / channel_groups * outputs, 2);
+                let gradient = coarse_values(2 * groups * outputs, 3);
+                let transition = Transition {
+                    groups,
+                    in_channels: inputs,
+                    out_channels: outputs,
+                    channel_groups,
+                    weight: &weight,
+                    bias: None,
+                    noise: None,
+                };
+                let mut after = vec![f32::NAN; gradient.len()];
+                predict(transition, &state, &mut after).unwrap();
+                let mut both = [vec![f32::NAN; state.len()], vec![f32::NAN; weight.len()]];
+                let mut alone = both.clone();
+                let [before, of_weight] = &mut both;
+                let gradients = TransitionGradients {
+                    before: Some(before),
+                    weight: Some(of_weight),
+                    ..TransitionGradients::default()
+                };
+                predict_backward(transition, &state, &gradient, gradients).unwrap();
+                let [before, of_weight] = &mut alone;
+                for gradients in [
+                    TransitionGradients {
+                        before: Some(before),
+                        ..TransitionGradients::default()
+                    },
+                    TransitionGradients {
+                        weight: Some(of_weight),
+                        ..TransitionGradients::default()
+                    },
+                ] {
+                    predict_backward(transition, &state, &gradient, gradients).unwrap();
+                }
+                assert_eq!(both, alone, "one gradient without the other");
+                let expected = naive(transition, &state, &gradient);
+                let [before, of_weight] = both;
+                for (actual, expected) in [after, before, of_weight].into_iter().zip(expected) {
+                    let largest = expected.iter().fold(0.0f64, |most, e| most.max(e.abs()));
+                    for (index, (actual, expected)) in actual.iter().zip(&expected).enumerate() {
+                        let error = (f64::from(*actual) - expected).abs();
+                        assert!(
+                            error <= 6e-8 * expected.abs() + 1e-14 * largest,
+                            "{inputs} to {outputs} channels, {index}: {actual} {expected}"
+                        );
+                    }
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn predictions_from_far_apart_values_are_right() {
+        at_every_level(|| {
+            let weight = [1e20f32, 1e-20, -1e20, 3e-20];
+            let transition = Transition {
+                groups: 1,
+                in_channels: 1,
+                out_channels: 2,
+                channel_groups: 1,
+                weight: &weight,
+                bias: None,
+                noise: None,
+            };
+            let mut after = [f32::NAN; 4];
+            predict(transition, &[2.0, 1e-10], &mut after).unwrap();
+            let expected = [0.0f32, 8e-20, 2e30, 0.0];
+            for (actual, expected) in after.iter().zip(expected) {
+                assert!((actual - expected).abs() <= 1e-6 * expected, "{after:?}");
+            }
+            predict(transition, &[2.0, 1e20], &mut after).unwrap();
+            assert!((after[3] - 1e-19).abs() < 1e-24, "{after:?}");
+        });
+    }
+
     #[test]
     fn rectified_and_normalized_states_have_their_gradients() {
         let state = positive_state(2, 7, 1);
@@ -633,7 +701,7 @@ mod tests {
 
     #[test]
     fn threads_do_not_change_bits() {
-        let (groups, inputs, outputs) = (5, 40, 65);
+        let (groups, inputs, outputs) = (17, 40, 130);
         let state = positive_state(groups, inputs, 1);
         let weight = coarse_values(9 * inputs * outputs, 2);
         assert_same_bits_at_any_thread_count(|| {
