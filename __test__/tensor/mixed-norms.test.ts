@@ -8,7 +8,7 @@ const logits = { meanLogits: zeros([3]), varianceLogits: zeros([3]) };
 
 it('has the same bits on any number of threads', () => {
   const before = getThreads();
-  const results = [1, 2, 3].map((threads) => {
+  const outputsOn = (threads: number): string[] => {
     setThreads(threads);
     const input = noise([6, 20, 20, 33], 1);
     input.requiresGrad = true;
@@ -18,10 +18,14 @@ it('has the same bits on any number of threads', () => {
     ];
     for (const output of outputs) output.backward(noise(output.shape, 2));
     return [...outputs, input.grad as Tensor].map((value) => Buffer.from(value.dataSync().buffer).toString('base64'));
-  });
-  setThreads(before);
-  expect(results[1]).toEqual(results[0]);
-  expect(results[2]).toEqual(results[0]);
+  };
+  try {
+    const [one, two, three] = [1, 2, 3].map(outputsOn);
+    expect(two).toEqual(one);
+    expect(three).toEqual(one);
+  } finally {
+    setThreads(before);
+  }
 });
 
 it.each([
@@ -34,6 +38,14 @@ it.each([
     () => switchableNorm(x(), { ...logits, meanLogits: zeros([2]), training: true }),
   ],
   ['evaluation without statistics', 'INVALID_ARGUMENT', () => switchableNorm(x(), { ...logits, training: false })],
+  [
+    'one tensor for both running statistics',
+    'INVALID_ARGUMENT',
+    () => {
+      const both = zeros([2]);
+      return switchableNorm(x(), { ...logits, training: true, runningMean: both, runningVariance: both });
+    },
+  ],
   [
     'half the running statistics',
     'INVALID_ARGUMENT',

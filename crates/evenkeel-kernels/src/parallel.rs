@@ -95,8 +95,8 @@ pub struct DisjointMut<'a, T> {
 
 // SAFETY: it is a `&mut [T]` in parts; parts given out do not overlap by the contract of `part`.
 unsafe impl<T: Send> Send for DisjointMut<'_, T> {}
-// SAFETY: as above. Besides `part` there is `whole`, which shares elements between threads; its contract asks for elements that may be.
-unsafe impl<T: Send> Sync for DisjointMut<'_, T> {}
+// SAFETY: as above. Besides `part` there is `whole`, which shares elements between threads, and `T: Sync` allows that.
+unsafe impl<T: Send + Sync> Sync for DisjointMut<'_, T> {}
 
 impl<'a, T> DisjointMut<'a, T> {
     /// Wraps `slice` for as long as it is borrowed.

@@ -133,6 +133,12 @@ export function checkRunning(
   if ((runningMean === undefined) !== (runningVariance === undefined)) {
     throw new EvenkeelError('INVALID_ARGUMENT', `${operation}: give both runningMean and runningVariance, or neither`);
   }
+  if (runningMean !== undefined && runningMean.storage === runningVariance?.storage) {
+    throw new EvenkeelError(
+      'INVALID_ARGUMENT',
+      `${operation}: runningMean and runningVariance must be two tensors, got one twice`,
+    );
+  }
   checkMomentum(operation, momentum);
 }
 

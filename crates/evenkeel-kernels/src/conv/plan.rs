@@ -111,11 +111,12 @@ const WINOGRAD_LARGE_GROUP: usize = 72;
 const WINOGRAD_LARGE_BYTES: usize = 8 << 20;
 /// Tiles whose outer products are summed in registers before they are added to the gradient.
 const WINOGRAD_DEPTH: usize = 96;
-/// The same with stride 2, input channels and panels of one task: its sums, 81 for each weight, and transformed tiles share the
-/// second-level cache. Transforming all of 64→128 first, 13 MB, took 1.3 ms in the machine's fast minutes and 2.65 in its slow ones;
-/// this takes 1.5 and 2.0. (16→32: 0.51 ms with 28 to 48 tiles, 0.55 with 96.)
+/// The same with stride 2, where a task's sums, 81 for each weight, share the second-level cache with its transformed tiles.
+/// (16→32: 0.51 ms with 28 to 48 tiles, 0.55 with 96.)
 const HALF_DEPTH: usize = 36;
-const HALF_SUMS: usize = 16;
+/// Input channels of one task with stride 2.
+const HALF_TASK_CHANNELS: usize = 16;
+/// Panels of one task with stride 2.
 const HALF_PANELS: usize = 2;
 /// Tasks that a Winograd pass is cut into even where a batch of one or two images has few tiles, so that several threads have work.
 const WINOGRAD_TASKS: usize = 4;
@@ -249,6 +250,8 @@ pub(super) fn winograd_weights(
     let pixels = tiles * (rows * source + columns * product) * 4;
     let few = tiles < WINOGRAD_TASKS * 12;
     let half = product < source;
+    // With stride 2, transforming all of 64→128 on 56×56 first, 13 MB, took 1.3 ms where two threads shared a cache and 2.65 where they did
+    // not; by tiles it takes 1.5 and 2.0.
     let fitting = if half {
         weights
     } else {
@@ -273,7 +276,7 @@ pub(super) fn winograd_weights(
         _ => (1, 8),
     };
     let (panels, channels, group) = if half {
-        (HALF_PANELS, HALF_SUMS, HALF_DEPTH)
+        (HALF_PANELS, HALF_TASK_CHANNELS, HALF_DEPTH)
     } else {
         (panels.count().div_ceil(blocks).max(1), rows, WINOGRAD_DEPTH)
     };

@@ -1,7 +1,7 @@
 //! EvoNorm-S0 and EvoNorm-B0.
 
 use super::Family;
-use super::passes::{AffineSlots, Passed, fill, fill_wanted, shape};
+use super::normalization_arguments::{AffineSlots, Passed, fill, fill_wanted, shape};
 use crate::arguments::Arguments;
 use crate::failure::Outcome;
 use crate::heap::Heap;

@@ -1,7 +1,9 @@
 //! Methods in front of a weight layer, or on its gradient: the Independent-Component layer and preconditioning.
 
 use super::Family;
-use super::passes::{AffineSlots, Passed, fill_wanted, shape, with_running_statistics};
+use super::normalization_arguments::{
+    AffineSlots, Passed, fill_wanted, shape, with_running_statistics,
+};
 use crate::arguments::Arguments;
 use crate::buffer::DType;
 use crate::failure::Outcome;

@@ -1,7 +1,7 @@
 //! Batch Kalman normalization and the states that flow from layer to layer.
 
 use super::Family;
-use super::passes::{
+use super::normalization_arguments::{
     AffineSlots, Passed, activation, fill, fill_wanted, shape, with_running_statistics,
 };
 use crate::arguments::Arguments;

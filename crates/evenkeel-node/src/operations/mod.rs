@@ -14,8 +14,9 @@ mod kalman;
 mod layout;
 mod matrix;
 mod normalization;
+mod normalization_arguments;
 mod optimizer;
-mod passes;
+
 mod pooling;
 mod proxy;
 mod random;

@@ -1,7 +1,7 @@
 //! Normalization with the statistics of a batch, a group, a row or a map, with the activation fused.
 
 use super::Family;
-use super::passes::{
+use super::normalization_arguments::{
     AffineSlots, Passed, Plain, activation, fill, fill_wanted, shape, with_running_statistics,
 };
 use crate::arguments::Arguments;

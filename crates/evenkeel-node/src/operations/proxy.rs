@@ -1,7 +1,7 @@
 //! Proxy normalization, with the activation fused.
 
 use super::Family;
-use super::passes::{Passed, activation, fill, fill_wanted, shape};
+use super::normalization_arguments::{Passed, activation, fill, fill_wanted, shape};
 use crate::arguments::Arguments;
 use crate::failure::Outcome;
 use crate::heap::Heap;

@@ -1,7 +1,7 @@
 //! Batch renormalization, with the activation fused.
 
 use super::Family;
-use super::passes::{Passed, Plain, fill, fill_wanted};
+use super::normalization_arguments::{Passed, Plain, fill, fill_wanted};
 use crate::arguments::Arguments;
 use crate::failure::{Failure, Outcome};
 use crate::heap::Heap;
