@@ -11,7 +11,7 @@ pub(super) const PIECE: usize = 256 * GROUP;
 
 /// Turns a group of random words into a group of values.
 trait Distribution: Copy + Send + Sync {
-    type Value: Copy + Default + Send;
+    type Value: Copy + Default + Send + Sync;
     fn values(self, words: &[[u32; SIDE_BY_SIDE]; 4]) -> [[Self::Value; SIDE_BY_SIDE]; 4];
 }
 
