@@ -92,3 +92,60 @@ pub fn coarse_values(count: usize, seed: u32) -> Vec<f32> {
         })
         .collect()
 }
+
+/// How near a result and its gradients must be to what an oracle says.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Of a value, relative to the larger of it and 1.
+    pub value: f64,
+    /// The step of the central differences.
+    pub step: f64,
+    /// Of a gradient, relative to the largest element of that input's gradient.
+    pub gradient: f64,
+}
+
+/// Asserts that `actual` (a function's result, and then the gradients of its `inputs` where that of the result is `dy`) follows
+/// `oracle`, the function in f64: the gradients by central differences, at about nine elements of each input.
+pub fn assert_follows(
+    actual: &[Vec<f32>],
+    inputs: &[Vec<f32>],
+    dy: &[f32],
+    oracle: impl Fn(&[Vec<f64>]) -> Vec<f64>,
+    bounds: Bounds,
+    what: &dyn std::fmt::Debug,
+) {
+    let mut wide: Vec<Vec<f64>> = inputs
+        .iter()
+        .map(|values| values.iter().copied().map(f64::from).collect())
+        .collect();
+    let expected = oracle(&wide);
+    assert_eq!(actual[0].len(), expected.len());
+    for (actual, expected) in actual[0].iter().zip(expected) {
+        assert!(
+            (f64::from(*actual) - expected).abs() <= bounds.value * expected.abs().max(1.0),
+            "y of {what:?}: {actual}, expected {expected}"
+        );
+    }
+    let loss = |inputs: &[Vec<f64>]| -> f64 {
+        let y = oracle(inputs);
+        y.iter().zip(dy).map(|(y, dy)| y * f64::from(*dy)).sum()
+    };
+    assert_eq!(actual.len(), 1 + inputs.len());
+    for (index, gradient) in actual[1..].iter().enumerate() {
+        let largest = gradient.iter().fold(1.0f32, |most, g| most.max(g.abs()));
+        for at in (0..gradient.len()).step_by(gradient.len() / 9 + 1) {
+            let value = wide[index][at];
+            wide[index][at] = value + bounds.step;
+            let above = loss(&wide);
+            wide[index][at] = value - bounds.step;
+            let below = loss(&wide);
+            wide[index][at] = value;
+            let expected = (above - below) / (2.0 * bounds.step);
+            assert!(
+                (f64::from(gradient[at]) - expected).abs() <= bounds.gradient * f64::from(largest),
+                "gradient {index} at {at} of {what:?}: {}, expected {expected}",
+                gradient[at]
+            );
+        }
+    }
+}

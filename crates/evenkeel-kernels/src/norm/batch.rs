@@ -3,8 +3,10 @@
 //! Ioffe, Szegedy, "Batch Normalization: Accelerating Deep Network Training by Reducing Internal Covariate Shift", 2015.
 
 use super::centred::{self, Inputs};
-use super::geometry::{Affine, AffineGradients, Shape, check_epsilon, check_optional};
-use super::moments::{Saved, all_finite};
+use super::geometry::{
+    Affine, AffineGradients, Shape, check_epsilon, check_momentum, check_optional,
+};
+use super::moments::{Saved, all_finite, blend};
 use super::scratch::with_f32;
 use super::slab::Slab;
 use crate::activation::Activation;
@@ -100,14 +102,7 @@ pub fn forward_training(
 pub(super) fn check_running(running: &RunningStatistics, channels: usize) -> Result {
     check_length("running mean", running.mean.len(), channels)?;
     check_length("running variance", running.variance.len(), channels)?;
-    if (0.0..=1.0).contains(&running.momentum) {
-        Ok(())
-    } else {
-        Err(KernelError::Invalid(format!(
-            "momentum must be in 0 to 1, got {}",
-            running.momentum
-        )))
-    }
+    check_momentum(running.momentum)
 }
 
 /// Moves the running statistics towards the means and squared deviations of a batch of `count` values a channel.
@@ -116,15 +111,10 @@ pub(super) fn move_running(running: RunningStatistics, measured: &[f64], count: 
         return;
     }
     let (means, deviations) = measured.split_at(measured.len() / 2);
-    let momentum = running.momentum as f64;
-    let blend = |old: f32, new: f64| ((1.0 - momentum) * old as f64 + momentum * new) as f32;
-    for (running, mean) in running.mean.iter_mut().zip(means) {
-        *running = blend(*running, *mean);
-    }
+    blend(running.mean, means.iter().copied(), running.momentum);
     if count > 1 {
-        for (running, deviations) in running.variance.iter_mut().zip(deviations) {
-            *running = blend(*running, deviations / (count - 1) as f64);
-        }
+        let variances = deviations.iter().map(|sum| sum / (count - 1) as f64);
+        blend(running.variance, variances, running.momentum);
     }
 }
 

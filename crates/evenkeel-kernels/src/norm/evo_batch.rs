@@ -9,12 +9,12 @@
 use super::centred::sum_samples;
 use super::columns::{Columns, Terms, load, map_columns, store_output, streams, sum_columns};
 use super::evo::{EvoNormGradients, fill};
-use super::geometry::{Affine, Shape, check_epsilon, check_optional};
+use super::geometry::{Affine, Shape, check_epsilon, check_momentum, check_optional};
 use super::instances::{Moments, map_pieces, with_moments, with_sums};
-use super::moments::all_finite;
+use super::moments::{all_finite, blend};
 use super::scratch::with_f64;
 use super::slab::Slab;
-use crate::error::{KernelError, Result, check_length};
+use crate::error::{Result, check_length};
 use crate::isa::Simd;
 use crate::parallel::DisjointMut;
 
@@ -101,11 +101,7 @@ pub fn forward(
     check_length("saved", saved.len(), saved_length(norm.shape))?;
     if let Some(RunningVariance { variance, momentum }) = &running {
         check_length("running variance", variance.len(), channels)?;
-        if !(0.0..=1.0).contains(momentum) {
-            return Err(KernelError::Invalid(format!(
-                "momentum must be in 0 to 1, got {momentum}"
-            )));
-        }
+        check_momentum(*momentum)?;
     }
     if norm.x.is_empty() {
         saved.fill(0.0);
@@ -163,10 +159,7 @@ fn move_running(running: RunningVariance, batch: &[f64]) {
     if !all_finite(batch) {
         return;
     }
-    let momentum = f64::from(running.momentum);
-    for (running, value) in running.variance.iter_mut().zip(batch) {
-        *running = ((1.0 - momentum) * f64::from(*running) + momentum * value) as f32;
-    }
+    blend(running.variance, batch.iter().copied(), running.momentum);
 }
 
 /// Parameters of the forward map: deviation of the batch, slope, deviation of the instance, scale, offset.

@@ -79,6 +79,17 @@ pub(super) fn check_optional(
     })
 }
 
+/// Checks the momentum of running statistics.
+pub(super) fn check_momentum(momentum: f32) -> Result {
+    if (0.0..=1.0).contains(&momentum) {
+        Ok(())
+    } else {
+        Err(KernelError::Invalid(format!(
+            "momentum must be in 0 to 1, got {momentum}"
+        )))
+    }
+}
+
 /// Checks that epsilon is a finite number that is not negative.
 pub(super) fn check_epsilon(epsilon: f32) -> Result {
     if epsilon.is_finite() && epsilon >= 0.0 {

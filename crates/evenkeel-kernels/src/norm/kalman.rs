@@ -10,8 +10,10 @@ use super::affine::{
 use super::centred::{add_pieces, sum_samples};
 use super::columns::{map_columns, sum_columns};
 use super::fused::with_fused;
-use super::geometry::{Affine, AffineGradients, Shape, check_epsilon, check_optional};
-use super::moments::{Saved, all_finite, measure, merge_pieces};
+use super::geometry::{
+    Affine, AffineGradients, Shape, check_epsilon, check_momentum, check_optional,
+};
+use super::moments::{Saved, all_finite, blend, measure, merge_pieces};
 use super::slab::{self, Passes, Slab};
 use crate::activation::{Activation, ActivationFunction};
 use crate::error::{KernelError, Result, check_length};
@@ -140,12 +142,7 @@ pub fn forward(
     if let Some(running) = &running {
         check_length("running mean", running.mean.len(), channels)?;
         check_length("running variance", running.variance.len(), channels)?;
-        if !(0.0..=1.0).contains(&running.momentum) {
-            return Err(KernelError::Invalid(format!(
-                "momentum must be in 0 to 1, got {}",
-                running.momentum
-            )));
-        }
+        check_momentum(running.momentum)?;
     }
     if channels == 0 {
         return Ok(());
@@ -198,19 +195,14 @@ fn move_running(running: RunningStatistics, posterior: &[f64], stride: usize) {
     {
         return;
     }
-    let momentum = f64::from(running.momentum);
-    for channel in 0..channels {
-        let average = |offset: usize| -> f64 {
-            let values = posterior
-                .chunks_exact(stride)
-                .map(|group| group[offset + channel]);
-            values.sum::<f64>() / groups as f64
-        };
-        let blend =
-            |old: f32, new: f64| ((1.0 - momentum) * f64::from(old) + momentum * new) as f32;
-        running.mean[channel] = blend(running.mean[channel], average(0));
-        running.variance[channel] = blend(running.variance[channel], average(channels));
-    }
+    let average = |at: usize| -> f64 {
+        let values = posterior.chunks_exact(stride).map(|group| group[at]);
+        values.sum::<f64>() / groups as f64
+    };
+    let means = (0..channels).map(average);
+    blend(running.mean, means, running.momentum);
+    let variances = (channels..2 * channels).map(average);
+    blend(running.variance, variances, running.momentum);
 }
 
 struct Forward<'a, A, const RESIDUAL: bool> {

@@ -115,6 +115,14 @@ pub(super) fn all_finite(values: &[f64]) -> bool {
     values.iter().all(|value| value.is_finite())
 }
 
+/// Moves running statistics towards those of a batch: `running = (1 - momentum) running + momentum value`, in f64.
+pub(super) fn blend(running: &mut [f32], values: impl Iterator<Item = f64>, momentum: f32) {
+    let momentum = f64::from(momentum);
+    for (running, value) in running.iter_mut().zip(values) {
+        *running = ((1.0 - momentum) * f64::from(*running) + momentum * value) as f32;
+    }
+}
+
 /// Merges the measurements of pieces (as [`measure`] writes them, one after another) of `counts` rows into the first, in order,
 /// and returns the rows in all.
 pub(super) fn merge_pieces(

@@ -15,7 +15,7 @@ use super::columns::{map_columns, sum_columns};
 use super::fused::with_fused;
 use super::geometry::{Affine, AffineGradients, Shape, check_epsilon, check_optional};
 use super::instances::{Moments, map_pieces, with_moments, with_sums};
-use super::moments::{Saved, all_finite, inverse_root};
+use super::moments::{Saved, all_finite, blend, inverse_root};
 use super::scratch::with_f64;
 use super::slab::Slab;
 use crate::activation::{Activation, ActivationFunction};
@@ -254,12 +254,12 @@ fn move_running(running: RunningStatistics, batch: &[f64]) {
         return;
     }
     let (means, variances) = batch.split_at(batch.len() / 2);
-    let momentum = f64::from(running.momentum);
-    for (running, values) in [(running.mean, means), (running.variance, variances)] {
-        for (running, value) in running.iter_mut().zip(values) {
-            *running = ((1.0 - momentum) * f64::from(*running) + momentum * value) as f32;
-        }
-    }
+    blend(running.mean, means.iter().copied(), running.momentum);
+    blend(
+        running.variance,
+        variances.iter().copied(),
+        running.momentum,
+    );
 }
 
 fn map_forward<A: ActivationFunction>(

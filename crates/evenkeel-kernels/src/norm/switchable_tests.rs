@@ -1,5 +1,7 @@
 use super::*;
-use crate::testing::{assert_same_bits_at_any_thread_count, at_every_level, coarse_values};
+use crate::testing::{
+    Bounds, assert_follows, assert_same_bits_at_any_thread_count, at_every_level, coarse_values,
+};
 
 const EPSILON: f32 = 1e-3;
 
@@ -139,39 +141,14 @@ fn follows_the_equations_at_every_level() {
             let variance: Vec<f32> = mean.iter().map(|v| v.abs() + 0.5).collect();
             for given in [None, Some([&mean[..], &variance[..]])] {
                 let actual = run(shape, &inputs, given);
-                let mut wide: Vec<Vec<f64>> = inputs
-                    .iter()
-                    .map(|values| values.iter().copied().map(f64::from).collect())
-                    .collect();
-                for (actual, expected) in actual[0].iter().zip(oracle(shape, &wide, given)) {
-                    assert!(
-                        (f64::from(*actual) - expected).abs() <= 1e-5 * expected.abs().max(1.0),
-                        "y of {shape:?}: {actual}, expected {expected}"
-                    );
-                }
                 let dy = coarse_values(inputs[0].len(), 4);
-                let loss = |inputs: &[Vec<f64>]| -> f64 {
-                    let y = oracle(shape, inputs, given);
-                    y.iter().zip(&dy).map(|(y, dy)| y * f64::from(*dy)).sum()
+                let bounds = Bounds {
+                    value: 1e-5,
+                    step: 1e-5,
+                    gradient: 5e-5,
                 };
-                for index in 0..inputs.len() {
-                    let gradient = &actual[1 + index];
-                    let largest = gradient.iter().fold(1.0f32, |most, g| most.max(g.abs()));
-                    for at in (0..gradient.len()).step_by(gradient.len() / 9 + 1) {
-                        let (value, step) = (wide[index][at], 1e-5);
-                        wide[index][at] = value + step;
-                        let above = loss(&wide);
-                        wide[index][at] = value - step;
-                        let below = loss(&wide);
-                        wide[index][at] = value;
-                        let expected = (above - below) / (2.0 * step);
-                        assert!(
-                            (f64::from(gradient[at]) - expected).abs() <= 5e-5 * f64::from(largest),
-                            "gradient {index} at {at} of {shape:?}: {}, expected {expected}",
-                            gradient[at]
-                        );
-                    }
-                }
+                let oracle = |inputs: &[Vec<f64>]| oracle(shape, inputs, given);
+                assert_follows(&actual, &inputs, &dy, oracle, bounds, &shape);
             }
         }
     });
