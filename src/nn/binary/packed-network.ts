@@ -1,6 +1,7 @@
 import { EvenkeelError } from '../../errors';
 import {
   avgPool2d,
+  batchNorm,
   concatenate,
   conv2d,
   globalAvgPool,
@@ -232,14 +233,16 @@ function runFloat(
       return globalAvgPool(input);
     case 'normalize': {
       const { center, factor, offset, ones } = tensors;
-      const output = allocate('normalize', input.shape);
-      const [batch = 0] = input.shape;
-      const positions = input.size / Math.max(1, batch) / step.channels;
-      const activation = [step.activation === 'relu' ? 1 : 0, 0, 0];
-      const epsilon = 0;
-      const words = [batch, positions, step.channels, ...activation, epsilon];
-      run('batch_norm_inference', [output], input, factor, offset, second, center, ones, ...words);
-      return output;
+      return batchNorm(input, {
+        gamma: factor!,
+        beta: offset!,
+        residual: second,
+        runningMean: center!,
+        runningVariance: ones!,
+        training: false,
+        epsilon: 0,
+        activation: step.activation,
+      });
     }
     case 'scale':
       return input.mul(step.factor);

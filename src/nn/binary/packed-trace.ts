@@ -1,6 +1,7 @@
 import { EvenkeelError } from '../../errors';
 import { noGrad, scope, type Tensor, zeros } from '../../tensor';
 import { viewBytes } from '../../tensor/dtype';
+import { inferenceWords } from '../../tensor/operations/normalization';
 import { Storage, stream, type Word } from '../../tensor/stream';
 import { type TracedCommand, trace } from '../../tensor/trace';
 import type { AnyModule, Module } from '../module';
@@ -212,19 +213,17 @@ function product(scale: Float32Array, gain: Float32Array | undefined): Float32Ar
   return gain === undefined ? scale : scale.map((value, index) => value * gain[index]!);
 }
 
-/** The words of `batch_norm_inference`: input, five tensors, batch, positions, channels, the activation's three words, epsilon. */
 function normalization(words: readonly Word[]) {
-  const [, gamma, beta, , mean, variance] = words;
-  const epsilon = Math.fround(Number(words[12]));
-  const center = numbers(mean)!;
-  const factor = numbers(variance)!.map((value) => {
+  const epsilon = Math.fround(Number(words[inferenceWords.epsilon]));
+  const center = numbers(words[inferenceWords.mean])!;
+  const factor = numbers(words[inferenceWords.variance])!.map((value) => {
     const inverse = Math.fround(1 / Math.sqrt(value + epsilon));
     return Number.isFinite(inverse) ? inverse : 3.4028234663852886e38;
   });
   return {
     center,
-    factor: product(factor, numbers(gamma)),
-    offset: numbers(beta) ?? new Float32Array(center.length),
+    factor: product(factor, numbers(words[inferenceWords.gamma])),
+    offset: numbers(words[inferenceWords.beta]) ?? new Float32Array(center.length),
   };
 }
 
@@ -267,8 +266,8 @@ function readOperation(
     case 'global_average_pool':
       return { kind: 'globalPool' };
     case 'batch_norm_inference': {
-      const activation = Number(words[9]);
-      if (!(only(0) || only(0, 3)) || activation > 1) return undefined;
+      const activation = Number(words[inferenceWords.activation]);
+      if (!(only(0) || only(0, inferenceWords.residual)) || activation > 1) return undefined;
       return { kind: 'normalize', ...normalization(words), activation: activation === 1 ? 'relu' : 'none' };
     }
     case 'unary':

@@ -187,6 +187,17 @@ export function recordNormalization(
   });
 }
 
+/** Where the words of the command `batch_norm_inference` stand that {@link batchNorm} enqueues, for those who read commands. */
+export const inferenceWords = {
+  gamma: 1,
+  beta: 2,
+  residual: 3,
+  mean: 4,
+  variance: 5,
+  activation: 9,
+  epsilon: 12,
+} as const;
+
 /**
  * Batch normalization (Ioffe and Szegedy 2015): `activation((x - mean) / √(variance + epsilon) · gamma + beta + residual)`.
  *
