@@ -9,6 +9,7 @@ mod bias;
 mod depthwise;
 mod geometry;
 mod plan;
+mod planar;
 mod row;
 mod sweep;
 mod weights;
@@ -42,6 +43,10 @@ pub fn conv2d_forward(
         check_length("bias", bias.len(), geometry.out_channels())?;
     }
     check_length("output", output.len(), geometry.output_length())?;
+    if plan::is_planar(geometry) {
+        planar::forward(geometry, input, weight, bias, output);
+        return Ok(());
+    }
     if geometry.is_depthwise() {
         depthwise::forward(geometry, input, weight, bias, output);
         return Ok(());
@@ -93,6 +98,10 @@ pub fn conv2d_backward_data(
         input_gradient.len(),
         geometry.input_length(),
     )?;
+    if plan::is_planar(geometry) {
+        planar::backward_data(geometry, output_gradient, weight, input_gradient);
+        return Ok(());
+    }
     if geometry.is_depthwise() {
         depthwise::backward_data(geometry, output_gradient, weight, input_gradient);
         return Ok(());
@@ -144,6 +153,10 @@ pub fn conv2d_backward_weights(
         weight_gradient.len(),
         geometry.weight_length(),
     )?;
+    if plan::is_planar(geometry) {
+        planar::backward_weights(geometry, input, output_gradient, weight_gradient);
+        return Ok(());
+    }
     if geometry.is_depthwise() {
         depthwise::backward_weights(geometry, input, output_gradient, weight_gradient);
         return Ok(());

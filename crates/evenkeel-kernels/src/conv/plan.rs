@@ -1,6 +1,7 @@
 //! How a convolution is cut into tasks. Decided by shape alone, so that results do not depend on the number of threads.
 
 use super::geometry::Conv2dGeometry;
+use super::planar::MOST_CHANNELS;
 use super::window::{Parts, Views};
 use crate::gemm::lanes;
 use crate::gemm::panels::Panels;
@@ -350,4 +351,32 @@ pub(super) fn row_group(floats: usize) -> usize {
 /// Tiles of the output's gradient, `floats` each, that are transformed and then multiplied: a part of the second-level cache.
 pub(super) fn row_gradient_group(floats: usize) -> usize {
     (128 * 1024 / (floats * 4)).clamp(32, 256)
+}
+
+/// Values of planes that a task keeps in cache.
+const PLANAR_BYTES: usize = 64 * 1024;
+
+/// Whether vectors run over pixels, which are taken apart into planes.
+pub(super) fn is_planar(geometry: &Conv2dGeometry) -> bool {
+    let (options, kernel) = (geometry.options(), geometry.kernel());
+    let most = geometry.in_channels().max(geometry.out_channels());
+    options.groups == 1
+        && options.stride == [1, 1]
+        && options.dilation == [1, 1]
+        && (0..2).all(|axis| options.padding[axis] < kernel[axis])
+        && most <= MOST_CHANNELS
+}
+
+/// Parts of a destination of `size` whose pixels are taken apart.
+pub(super) fn planar_parts(geometry: &Conv2dGeometry, [rows, width]: [usize; 2]) -> Parts {
+    let channels = geometry.in_channels() + geometry.out_channels();
+    let fitting = PLANAR_BYTES / (4 * channels);
+    let pixels = (geometry.batch() * rows * width / TASKS).clamp(256, fitting);
+    Parts::new(geometry.batch(), rows, width, pixels)
+}
+
+/// Sums of the gradient of the weights that are added up at the end.
+pub(super) fn planar_segments(geometry: &Conv2dGeometry) -> usize {
+    let [rows, width] = geometry.out_size();
+    (geometry.batch() * rows * width / 2048).clamp(1, 16)
 }

@@ -1,6 +1,6 @@
 //! AVX2 with FMA: 8 f32 lanes, 16 registers.
 
-use super::{Simd, SimdOp};
+use super::{Simd, SimdOp, put_together_in_memory, take_apart_in_memory};
 use std::arch::x86_64::*;
 
 /// Proof that the processor has AVX2 and FMA.
@@ -269,5 +269,38 @@ impl Simd for Avx2 {
                 _mm256_storeu_ps(to.add(4 * to_stride), _mm256_permute2f128_ps::<0x31>(a, b));
             }
         }
+    }
+    #[inline(always)]
+    fn take_apart<const COUNT: usize>(self, vectors: [__m256; COUNT]) -> [__m256; COUNT] {
+        if COUNT != 2 {
+            return take_apart_in_memory(self, vectors);
+        }
+        let (a, b) = (vectors[0], vectors[1]);
+        let mut result = vectors;
+        // Even and odd lanes of both, by halves of 128 bits; then the middle quarters change places.
+        unsafe {
+            let (even, odd) = (
+                _mm256_shuffle_ps::<0x88>(a, b),
+                _mm256_shuffle_ps::<0xDD>(a, b),
+            );
+            let even = _mm256_permute4x64_pd::<0xD8>(_mm256_castps_pd(even));
+            let odd = _mm256_permute4x64_pd::<0xD8>(_mm256_castps_pd(odd));
+            (result[0], result[1]) = (_mm256_castpd_ps(even), _mm256_castpd_ps(odd));
+        }
+        result
+    }
+    #[inline(always)]
+    fn put_together<const COUNT: usize>(self, vectors: [__m256; COUNT]) -> [__m256; COUNT] {
+        if COUNT != 2 {
+            return put_together_in_memory(self, vectors);
+        }
+        let (a, b) = (vectors[0], vectors[1]);
+        let mut result = vectors;
+        unsafe {
+            let (low, high) = (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+            result[0] = _mm256_permute2f128_ps::<0x20>(low, high);
+            result[1] = _mm256_permute2f128_ps::<0x31>(low, high);
+        }
+        result
     }
 }

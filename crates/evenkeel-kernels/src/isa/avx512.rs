@@ -260,4 +260,76 @@ impl Simd for Avx512 {
             }
         }
     }
+    #[inline(always)]
+    fn take_apart<const COUNT: usize>(self, vectors: [__m512; COUNT]) -> [__m512; COUNT] {
+        collect(&Sequences::<COUNT>::APART, vectors)
+    }
+    #[inline(always)]
+    fn put_together<const COUNT: usize>(self, vectors: [__m512; COUNT]) -> [__m512; COUNT] {
+        collect(&Sequences::<COUNT>::TOGETHER, vectors)
+    }
+}
+
+/// For each of `COUNT` results and each source vector but the first, the lanes to take from what has been collected (0..16) and from
+/// that source (16..32); the first source is where collecting begins.
+type Permutations<const COUNT: usize> = [[[i32; 16]; COUNT]; COUNT];
+
+/// Permutations for `COUNT` interleaved sequences.
+struct Sequences<const COUNT: usize>;
+
+impl<const COUNT: usize> Sequences<COUNT> {
+    const APART: Permutations<COUNT> = Self::permutations(true);
+    const TOGETHER: Permutations<COUNT> = Self::permutations(false);
+
+    const fn permutations(apart: bool) -> Permutations<COUNT> {
+        let mut table = [[[0; 16]; COUNT]; COUNT];
+        let mut result = 0;
+        while result < COUNT {
+            let mut lane = 0;
+            while lane < 16 {
+                let (vector, from) = if apart {
+                    let element = lane * COUNT + result;
+                    (element / 16, element % 16)
+                } else {
+                    let element = result * 16 + lane;
+                    (element % COUNT, element / COUNT)
+                };
+                let mut source = 1;
+                while source < COUNT {
+                    table[result][source][lane] = if vector == source {
+                        16 + from as i32
+                    } else if source == 1 {
+                        from as i32
+                    } else {
+                        lane as i32
+                    };
+                    source += 1;
+                }
+                lane += 1;
+            }
+            result += 1;
+        }
+        table
+    }
+}
+
+/// Permutes `vectors` into as many results.
+#[inline(always)]
+fn collect<const COUNT: usize>(
+    permutations: &Permutations<COUNT>,
+    vectors: [__m512; COUNT],
+) -> [__m512; COUNT] {
+    let mut results = vectors;
+    for result in 0..COUNT {
+        let mut lanes = vectors[0];
+        for source in 1..COUNT {
+            // SAFETY: an index vector is 16 values; a caller has an `Avx512`, so the processor has the instructions.
+            lanes = unsafe {
+                let index = _mm512_loadu_si512(permutations[result][source].as_ptr().cast());
+                _mm512_permutex2var_ps(lanes, index, vectors[source])
+            };
+        }
+        results[result] = lanes;
+    }
+    results
 }

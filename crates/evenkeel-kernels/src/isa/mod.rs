@@ -180,6 +180,19 @@ pub trait Simd: Copy + Send + Sync + 'static {
         }
     }
 
+    /// Takes `COUNT` interleaved sequences apart: lane i of result k is value `i * COUNT + k` of the `LANES * COUNT` values that
+    /// `vectors` hold one after another. Two are the cheapest.
+    #[inline(always)]
+    fn take_apart<const COUNT: usize>(self, vectors: [Self::F32; COUNT]) -> [Self::F32; COUNT] {
+        take_apart_in_memory(self, vectors)
+    }
+
+    /// The inverse of [`Self::take_apart`].
+    #[inline(always)]
+    fn put_together<const COUNT: usize>(self, vectors: [Self::F32; COUNT]) -> [Self::F32; COUNT] {
+        put_together_in_memory(self, vectors)
+    }
+
     /// Asks for the cache line at `p` before it is needed. Any address is allowed: nothing is read.
     #[inline(always)]
     fn prefetch(self, p: *const f32) {
@@ -191,6 +204,55 @@ pub trait Simd: Copy + Send + Sync + 'static {
     fn zero(self) -> Self::F32 {
         self.splat(0.0)
     }
+}
+
+/// [`Simd::take_apart`] where permutations of registers do not do it.
+#[inline(always)]
+fn take_apart_in_memory<S: Simd, const COUNT: usize>(
+    s: S,
+    vectors: [S::F32; COUNT],
+) -> [S::F32; COUNT] {
+    let (mut from, mut to) = ([[0.0; MAX_LANES]; COUNT], [[0.0; MAX_LANES]; COUNT]);
+    let mut results = vectors;
+    for k in 0..COUNT {
+        // SAFETY: COUNT rows of MAX_LANES >= LANES values hold COUNT vectors one after another.
+        unsafe {
+            s.store(
+                vectors[k],
+                from.as_mut_ptr().cast::<f32>().add(k * S::LANES),
+            )
+        };
+    }
+    for k in 0..COUNT {
+        for i in 0..S::LANES {
+            to[k][i] = from.as_flattened()[i * COUNT + k];
+        }
+        // SAFETY: a row has at least LANES values.
+        results[k] = unsafe { s.load(to[k].as_ptr()) };
+    }
+    results
+}
+
+/// [`Simd::put_together`] where permutations of registers do not do it.
+#[inline(always)]
+fn put_together_in_memory<S: Simd, const COUNT: usize>(
+    s: S,
+    vectors: [S::F32; COUNT],
+) -> [S::F32; COUNT] {
+    let (mut from, mut to) = ([[0.0; MAX_LANES]; COUNT], [[0.0; MAX_LANES]; COUNT]);
+    let mut results = vectors;
+    for k in 0..COUNT {
+        // SAFETY: a row has at least LANES values.
+        unsafe { s.store(vectors[k], from[k].as_mut_ptr()) };
+        for i in 0..S::LANES {
+            to.as_flattened_mut()[i * COUNT + k] = from[k][i];
+        }
+    }
+    for k in 0..COUNT {
+        // SAFETY: COUNT rows of MAX_LANES >= LANES values hold COUNT vectors one after another.
+        results[k] = unsafe { s.load(to.as_ptr().cast::<f32>().add(k * S::LANES)) };
+    }
+    results
 }
 
 /// A kernel: one algorithm, generic over the instruction set. Mark `call` `#[inline(always)]`.

@@ -1,6 +1,6 @@
 //! NEON: 4 f32 lanes, 32 registers. Every AArch64 processor has it.
 
-use super::{Simd, SimdOp};
+use super::{Simd, SimdOp, put_together_in_memory, take_apart_in_memory};
 use std::arch::aarch64::*;
 
 /// Proof that the processor has NEON.
@@ -196,5 +196,32 @@ impl Simd for Neon {
     #[inline(always)]
     unsafe fn store64(self, v: float64x2_t, p: *mut f64) {
         unsafe { vst1q_f64(p, v) }
+    }
+    #[inline(always)]
+    fn take_apart<const COUNT: usize>(self, vectors: [float32x4_t; COUNT]) -> [float32x4_t; COUNT] {
+        if COUNT != 2 {
+            return take_apart_in_memory(self, vectors);
+        }
+        let mut result = vectors;
+        unsafe {
+            result[0] = vuzp1q_f32(vectors[0], vectors[1]);
+            result[1] = vuzp2q_f32(vectors[0], vectors[1]);
+        }
+        result
+    }
+    #[inline(always)]
+    fn put_together<const COUNT: usize>(
+        self,
+        vectors: [float32x4_t; COUNT],
+    ) -> [float32x4_t; COUNT] {
+        if COUNT != 2 {
+            return put_together_in_memory(self, vectors);
+        }
+        let mut result = vectors;
+        unsafe {
+            result[0] = vzip1q_f32(vectors[0], vectors[1]);
+            result[1] = vzip2q_f32(vectors[0], vectors[1]);
+        }
+        result
     }
 }

@@ -33,6 +33,24 @@ impl SimdOp for Check {
             }
             assert_eq!(turned[i * (stride + 1) + lanes], -1.0);
         }
+        macro_rules! interleaved {
+            ($($count:literal)*) => {$({
+                let values: Vec<f32> = (0..$count * lanes).map(|i| i as f32).collect();
+                let mut vectors = [s.zero(); $count];
+                for k in 0..$count {
+                    // SAFETY: `values` holds as many vectors.
+                    vectors[k] = unsafe { s.load(values.as_ptr().add(k * lanes)) };
+                }
+                let apart = s.take_apart(vectors);
+                let together = s.put_together(apart);
+                for k in 0..$count {
+                    let want: Vec<f32> = (0..lanes).map(|i| (i * $count + k) as f32).collect();
+                    assert_eq!(read(apart[k]), want);
+                    assert_eq!(read(together[k]), values[k * lanes..(k + 1) * lanes]);
+                }
+            })*};
+        }
+        interleaved!(1 2 3 4 5 6 7 8);
         for start in (0..MAX_LANES).step_by(lanes) {
             let (x, y) = (&VALUES[start..start + lanes], &OTHERS[start..start + lanes]);
             // SAFETY: both slices hold LANES values.
