@@ -1,8 +1,9 @@
 //! Gradient of the weights from planes: for every weight a vector of sums over pixels, whose lanes are added up at the end.
 
-use crate::isa::{Simd, SimdOp};
+use crate::isa::{MAX_LANES, Simd, SimdOp};
 
-/// `sums[tap][s][d][lane] += Σ_q planes[s][q + tap]·gradient[d][q]`, lane by lane.
+/// `sums[tap][s][d][lane] += Σ_q planes[s][q + tap]·gradient[d][q]`, lane by lane; without `accumulate`
+/// sums begin with zero.
 pub(super) struct Products<'a> {
     pub planes: &'a [f32],
     /// Zero between lines and from `length` on.
@@ -15,6 +16,8 @@ pub(super) struct Products<'a> {
     pub channels: [usize; 2],
     /// A vector for every weight.
     pub sums: &'a mut [f32],
+    /// Whether to add to what `sums` holds.
+    pub accumulate: bool,
     /// Pixels, with those between lines.
     pub length: usize,
 }
@@ -64,20 +67,36 @@ impl Products<'_> {
             for r in 0..ROWS {
                 let (tap, source) = ((row + r) / sources, (row + r) % sources);
                 from[r] = from[r].add(self.taps.get_unchecked(tap) + source * self.stride);
-                for d in 0..COUNT {
-                    sums[r][d] = s.load(to.add((r * destinations + d) * S::LANES));
+                if self.accumulate {
+                    for d in 0..COUNT {
+                        sums[r][d] = s.load(to.add((r * destinations + d) * S::LANES));
+                    }
                 }
             }
             let gradient = self.gradient.as_ptr().add(first * self.stride);
             for pixel in (0..self.length).step_by(S::LANES) {
-                let mut values = [s.zero(); COUNT];
-                for d in 0..COUNT {
-                    values[d] = s.load(gradient.add(d * self.stride + pixel));
-                }
-                for r in 0..ROWS {
-                    let value = s.load(from[r].add(pixel));
+                // The fewer of both are held in registers beside the sums.
+                if COUNT < ROWS {
+                    let mut values = [s.zero(); COUNT];
                     for d in 0..COUNT {
-                        sums[r][d] = s.fma(value, values[d], sums[r][d]);
+                        values[d] = s.load(gradient.add(d * self.stride + pixel));
+                    }
+                    for r in 0..ROWS {
+                        let value = s.load(from[r].add(pixel));
+                        for d in 0..COUNT {
+                            sums[r][d] = s.fma(value, values[d], sums[r][d]);
+                        }
+                    }
+                } else {
+                    let mut values = [s.zero(); ROWS];
+                    for r in 0..ROWS {
+                        values[r] = s.load(from[r].add(pixel));
+                    }
+                    for d in 0..COUNT {
+                        let value = s.load(gradient.add(d * self.stride + pixel));
+                        for r in 0..ROWS {
+                            sums[r][d] = s.fma(value, values[r], sums[r][d]);
+                        }
                     }
                 }
             }
@@ -127,8 +146,14 @@ impl SimdOp for Products<'_> {
     }
 }
 
-/// `totals[weight] = Σ_segments Σ_lanes sums[segment][weight][lane]`, segments first and in order.
+/// Values of the sums of `weights` weights: a vector for each, filled up to a square of lanes.
+pub(super) fn sums_length(weights: usize, lanes: usize) -> usize {
+    weights.next_multiple_of(lanes) * lanes
+}
+
+/// `totals[weight] = Σ_lanes sums[weight][lane]`.
 pub(super) struct Totals<'a> {
+    /// Of [`sums_length`].
     pub sums: &'a [f32],
     pub totals: &'a mut [f32],
 }
@@ -138,16 +163,29 @@ impl SimdOp for Totals<'_> {
 
     #[inline(always)]
     fn call<S: Simd>(self, s: S) {
-        let length = self.totals.len() * S::LANES;
-        assert_eq!(self.sums.len() % length, 0);
-        for (weight, total) in self.totals.iter_mut().enumerate() {
-            let mut sum = s.zero();
-            for segment in (0..self.sums.len()).step_by(length) {
-                // SAFETY: every segment has a vector for every weight.
-                let lanes = unsafe { s.load(self.sums.as_ptr().add(segment + weight * S::LANES)) };
-                sum = s.add(sum, lanes);
+        assert_eq!(self.sums.len(), sums_length(self.totals.len(), S::LANES));
+        let squares = self.sums.chunks_exact(S::LANES * S::LANES);
+        for (square, totals) in squares.zip(self.totals.chunks_mut(S::LANES)) {
+            let mut vectors = [s.zero(); MAX_LANES];
+            for i in 0..S::LANES {
+                // SAFETY: vector i of a square of lanes.
+                vectors[i] = unsafe { s.load(square.as_ptr().add(i * S::LANES)) };
             }
-            *total = s.sum(sum);
+            // Neighbouring lanes of two vectors are added into one, until the sums of all are the lanes of one: lane i depends on
+            // vector i alone, so what fills the last square up does not matter.
+            macro_rules! halve {
+                ($($left:literal)*) => {$(
+                    if S::LANES > $left {
+                        for i in 0..$left {
+                            let halves = s.take_apart([vectors[2 * i], vectors[2 * i + 1]]);
+                            vectors[i] = s.add(halves[0], halves[1]);
+                        }
+                    }
+                )*};
+            }
+            halve!(8 4 2 1);
+            // SAFETY: there are at most LANES totals.
+            unsafe { s.store_partial(vectors[0], totals.as_mut_ptr(), totals.len()) };
         }
     }
 }

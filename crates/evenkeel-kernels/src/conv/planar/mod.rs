@@ -16,7 +16,7 @@ use crate::gemm::lanes;
 use crate::gemm::scratch::{with_indices, with_scratch};
 use crate::isa::dispatch;
 use crate::parallel::{DisjointMut, for_each_task, piece};
-use gradient::{Products, Totals};
+use gradient::{Products, Totals, sums_length};
 pub(super) use planes::MOST_CHANNELS;
 use planes::{Layout, PutTogether, TakeApart};
 use sums::Sums;
@@ -223,49 +223,60 @@ pub(super) fn backward_weights(
         return;
     }
     let outputs = geometry.out_channels();
-    let length = weight_gradient.len() * lanes();
-    with_scratch(segments * length, |sums| {
-        let all = DisjointMut::new(sums);
+    let (weights, length) = (
+        weight_gradient.len(),
+        sums_length(weight_gradient.len(), lanes()),
+    );
+    with_scratch(segments * weights, |partials| {
+        let all = DisjointMut::new(&mut *partials);
         with_indices(|taps| {
             pass.taps(taps);
             let taps = &taps[..];
             for_each_task(segments, geometry.multiplications(), |segment| {
-                // SAFETY: every segment has its own sums.
-                let sums = unsafe { all.part(segment * length..(segment + 1) * length) };
-                sums.fill(0.0);
-                for index in piece(segment, segment_parts, count) {
-                    let part = parts.part(index);
-                    pass.with_source(input, &part, |planes| {
-                        with_scratch(outputs * pass.layout.stride, |gradient| {
-                            dispatch(TakeApart {
-                                tensor: output_gradient,
-                                size: pass.size[1],
-                                channels: outputs,
-                                images: part.images.clone(),
-                                first_row: part.rows.start as isize,
-                                end_row: part.rows.end,
-                                lines: pass.lines(&part),
-                                left: 0,
-                                layout: pass.layout,
-                                planes: &mut *gradient,
-                            });
-                            dispatch(Products {
-                                planes,
-                                gradient,
-                                stride: pass.layout.stride,
-                                taps,
-                                channels: pass.channels,
-                                sums: &mut *sums,
-                                length: pass.length(&part),
+                // SAFETY: every segment has its own gradient.
+                let totals = unsafe { all.part(segment * weights..(segment + 1) * weights) };
+                // Vectors of sums stay in the caches of the thread that adds them up; their lanes' sums are all that others read.
+                with_scratch(length, |sums| {
+                    let range = piece(segment, segment_parts, count);
+                    for index in range.clone() {
+                        let part = parts.part(index);
+                        pass.with_source(input, &part, |planes| {
+                            with_scratch(outputs * pass.layout.stride, |gradient| {
+                                dispatch(TakeApart {
+                                    tensor: output_gradient,
+                                    size: pass.size[1],
+                                    channels: outputs,
+                                    images: part.images.clone(),
+                                    first_row: part.rows.start as isize,
+                                    end_row: part.rows.end,
+                                    lines: pass.lines(&part),
+                                    left: 0,
+                                    layout: pass.layout,
+                                    planes: &mut *gradient,
+                                });
+                                dispatch(Products {
+                                    planes,
+                                    gradient,
+                                    stride: pass.layout.stride,
+                                    taps,
+                                    channels: pass.channels,
+                                    sums: &mut *sums,
+                                    accumulate: index > range.start,
+                                    length: pass.length(&part),
+                                });
                             });
                         });
-                    });
-                }
+                    }
+                    dispatch(Totals { sums, totals });
+                });
             });
         });
-        dispatch(Totals {
-            sums,
-            totals: weight_gradient,
-        });
+        let (first, others) = partials.split_at(weights);
+        weight_gradient.copy_from_slice(first);
+        for partial in others.chunks_exact(weights) {
+            for (to, from) in weight_gradient.iter_mut().zip(partial) {
+                *to += from;
+            }
+        }
     });
 }

@@ -32,13 +32,6 @@ impl Layout {
             stride: (lines_of_cache | 1) * MAX_LANES,
         }
     }
-
-    /// The image and the line in it that line `line` of `images` images belongs to. The last image has all lines that follow.
-    #[inline(always)]
-    fn place(&self, line: usize, images: usize) -> (usize, usize) {
-        let image = (line / self.image_lines).min(images - 1);
-        (image, line - image * self.image_lines)
-    }
 }
 
 /// Four sequences by twos: even and odd ones first.
@@ -133,12 +126,6 @@ fn together<S: Simd, const CHANNELS: usize>(s: S, v: [S::F32; CHANNELS]) -> [S::
     to
 }
 
-/// How many of `count` values fall into vector `index`.
-#[inline(always)]
-fn share<S: Simd>(count: usize, index: usize) -> usize {
-    count.saturating_sub(index * S::LANES).min(S::LANES)
-}
-
 /// Calls `$this.$run::<S, channels>($s)` for the number of channels.
 macro_rules! for_channels {
     ($this:ident.$run:ident($s:ident: $S:ty), $channels:expr) => {
@@ -188,55 +175,86 @@ impl TakeApart<'_> {
         let [height, width] = self.size;
         let Layout { pitch, stride, .. } = self.layout;
         let to = self.planes.as_mut_ptr();
-        for line in 0..self.lines {
-            let (image, row) = self.layout.place(line, self.images.len());
-            let row = row as isize + self.first_row;
-            let start = line * pitch;
-            if row < 0 || row as usize >= self.end_row {
-                self.clear(start..start + pitch);
-                continue;
-            }
-            let from = ((self.images.start + image) * height + row as usize) * width * CHANNELS;
-            let first = start + self.left;
-            self.clear(start..first);
-            for pixel in (0..width).step_by(S::LANES) {
-                let count = S::LANES.min(width - pixel) * CHANNELS;
-                let mut vectors = [s.zero(); CHANNELS];
-                // SAFETY: `call` compared images and rows with the tensor: `count` values exist from this pixel on. A vector that
-                // reaches past the line's end still lies in the plane, and what follows is written later.
+        let right = pitch - self.left - width;
+        // What a vector writes past its end is written again with what follows, so this goes down the lines.
+        let mut start = 0;
+        for image in self.images.clone() {
+            // The last image has all lines that are left.
+            let lines = if image + 1 < self.images.end {
+                self.layout.image_lines
+            } else {
+                self.lines - (self.images.len() - 1) * self.layout.image_lines
+            };
+            for line in 0..lines {
+                let row = line as isize + self.first_row;
+                let line = start;
+                start += pitch;
+                // SAFETY: `call` compared images and rows with the tensor, and the lines and a vector past them with the planes.
                 unsafe {
-                    let from = self.tensor.as_ptr().add(from + pixel * CHANNELS);
-                    for k in 0..CHANNELS {
-                        vectors[k] = if count == S::LANES * CHANNELS {
-                            s.load(from.add(k * S::LANES))
-                        } else {
-                            let share = share::<S>(count, k);
-                            s.load_partial(from.wrapping_add(k * S::LANES), share)
-                        };
+                    if row < 0 || row as usize >= self.end_row {
+                        for k in 0..CHANNELS {
+                            clear(s, to.add(k * stride + line), pitch);
+                        }
+                        continue;
                     }
-                    let planes = apart::<S, CHANNELS>(s, vectors);
-                    for k in 0..CHANNELS {
-                        s.store(planes[k], to.add(k * stride + first + pixel));
+                    let from = (image * height + row as usize) * width;
+                    let from = self.tensor.as_ptr().add(from * CHANNELS);
+                    let to = to.add(line);
+                    if self.left > 0 {
+                        for k in 0..CHANNELS {
+                            s.store(s.zero(), to.add(k * stride));
+                        }
+                    }
+                    let to = to.add(self.left);
+                    if width >= S::LANES {
+                        for pixel in (0..width).step_by(S::LANES) {
+                            // The last vector takes pixels of the one before once more.
+                            let pixel = pixel.min(width - S::LANES);
+                            let mut vectors = [s.zero(); CHANNELS];
+                            for k in 0..CHANNELS {
+                                vectors[k] = s.load(from.add(pixel * CHANNELS + k * S::LANES));
+                            }
+                            let planes = apart::<S, CHANNELS>(s, vectors);
+                            for k in 0..CHANNELS {
+                                s.store(planes[k], to.add(k * stride + pixel));
+                            }
+                        }
+                    } else {
+                        let mut vectors = [s.zero(); CHANNELS];
+                        for k in 0..CHANNELS {
+                            let start = (k * S::LANES).min(width * CHANNELS);
+                            let count = (width * CHANNELS - start).min(S::LANES);
+                            vectors[k] = s.load_partial(from.add(start), count);
+                        }
+                        let planes = apart::<S, CHANNELS>(s, vectors);
+                        for k in 0..CHANNELS {
+                            s.store(planes[k], to.add(k * stride));
+                        }
+                    }
+                    if right > 0 {
+                        for k in 0..CHANNELS {
+                            s.store(s.zero(), to.add(k * stride + width));
+                        }
                     }
                 }
             }
-            self.clear(first + width..start + pitch);
         }
-        self.clear(self.lines * pitch..stride);
+        let end = self.lines * pitch;
+        for k in 0..CHANNELS {
+            self.planes[k * stride + end..(k + 1) * stride].fill(0.0);
+        }
     }
+}
 
-    /// Writes zeros to `range` of every plane.
-    #[inline(always)]
-    fn clear(&mut self, range: Range<usize>) {
-        if range.is_empty() {
-            return;
-        }
-        for plane in self.planes.chunks_exact_mut(self.layout.stride) {
-            // Mostly a single value: a loop, so that it is not a call to `memset`.
-            for value in &mut plane[range.clone()] {
-                *value = 0.0;
-            }
-        }
+/// Writes zeros to `count` values and up to one vector past them.
+///
+/// # Safety
+/// `to` must be valid for writing that many.
+#[inline(always)]
+unsafe fn clear<S: Simd>(s: S, to: *mut f32, count: usize) {
+    for i in (0..count).step_by(S::LANES) {
+        // SAFETY: the caller's promise.
+        unsafe { s.store(s.zero(), to.add(i)) };
     }
 }
 
@@ -248,8 +266,11 @@ impl SimdOp for TakeApart<'_> {
         let [height, width] = self.size;
         let Layout { pitch, stride, .. } = self.layout;
         assert!(self.images.end * height * width * self.channels <= self.tensor.len());
-        assert!(!self.images.is_empty() && self.end_row <= height);
+        let between = self.images.len().saturating_sub(1) * self.layout.image_lines;
+        assert!(!self.images.is_empty() && self.end_row <= height && between <= self.lines);
         assert!(self.left + width <= pitch && self.lines * pitch + S::LANES <= stride);
+        // A single vector of zeros on either side.
+        assert!(self.left.max(pitch - self.left - width) <= S::LANES);
         assert_eq!(self.planes.len(), self.channels * stride);
         for_channels!(self.run(s: S), self.channels);
     }
@@ -282,24 +303,33 @@ impl PutTogether<'_> {
             for row in 0..self.rows {
                 let from = (image * image_lines + row) * pitch;
                 let to = (image * self.rows + row) * self.width * CHANNELS;
-                for pixel in (0..self.width).step_by(S::LANES) {
-                    let count = S::LANES.min(self.width - pixel) * CHANNELS;
-                    let mut vectors = [s.zero(); CHANNELS];
-                    // SAFETY: `call` compared the last line, and a vector past it, with the planes, and the rows with `to`.
-                    unsafe {
-                        let from = self.planes.as_ptr().add(from + pixel);
-                        let to = self.to.as_mut_ptr().add(to + pixel * CHANNELS);
+                // SAFETY: `call` compared the last line, and a vector past it, with the planes, and the rows with `to`.
+                unsafe {
+                    let from = self.planes.as_ptr().add(from);
+                    let to = self.to.as_mut_ptr().add(to);
+                    if self.width >= S::LANES {
+                        for pixel in (0..self.width).step_by(S::LANES) {
+                            // The last vector takes pixels of the one before once more.
+                            let pixel = pixel.min(self.width - S::LANES);
+                            let mut vectors = [s.zero(); CHANNELS];
+                            for k in 0..CHANNELS {
+                                vectors[k] = s.load(from.add(k * stride + pixel));
+                            }
+                            let values = together::<S, CHANNELS>(s, vectors);
+                            for k in 0..CHANNELS {
+                                s.store(values[k], to.add(pixel * CHANNELS + k * S::LANES));
+                            }
+                        }
+                    } else {
+                        let mut vectors = [s.zero(); CHANNELS];
                         for k in 0..CHANNELS {
                             vectors[k] = s.load(from.add(k * stride));
                         }
                         let values = together::<S, CHANNELS>(s, vectors);
                         for k in 0..CHANNELS {
-                            if count == S::LANES * CHANNELS {
-                                s.store(values[k], to.add(k * S::LANES));
-                            } else {
-                                let share = share::<S>(count, k);
-                                s.store_partial(values[k], to.wrapping_add(k * S::LANES), share);
-                            }
+                            let start = (k * S::LANES).min(self.width * CHANNELS);
+                            let count = (self.width * CHANNELS - start).min(S::LANES);
+                            s.store_partial(values[k], to.add(start), count);
                         }
                     }
                 }

@@ -123,7 +123,7 @@ impl SimdOp for Sums<'_> {
                     (3, true) => self.block::<S, 3, 7>(s, first),
                     (3, false) => self.block::<S, 3, 3>(s, first),
                     (4, true) => self.block::<S, 4, 6>(s, first),
-                    (4, false) => self.block::<S, 4, 3>(s, first),
+                    (4, false) => self.block::<S, 4, 2>(s, first),
                     (5, _) => self.block::<S, 5, 4>(s, first),
                     (6, _) => self.block::<S, 6, 4>(s, first),
                     (7, _) => self.block::<S, 7, 3>(s, first),
