@@ -353,8 +353,8 @@ pub(super) fn row_gradient_group(floats: usize) -> usize {
     (128 * 1024 / (floats * 4)).clamp(32, 256)
 }
 
-/// Bytes of planes that a task takes apart, multiplies and puts together: 64 to 256 kB were equally fast.
-const PLANAR_BYTES: usize = 96 * 1024;
+/// Bytes of planes that a task takes apart, multiplies and puts together: with 96 kB gradients of weights took up to a tenth longer.
+const PLANAR_BYTES: usize = 64 * 1024;
 /// Work of such a task, at least, in cycles of 32 multiplications: a fork costs a fifth of it.
 const PLANAR_WORK: usize = 8192;
 /// Cycles that taking a pixel apart and putting it together costs beside its multiplications.
