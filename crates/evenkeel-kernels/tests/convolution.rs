@@ -314,6 +314,43 @@ fn cases() -> Vec<Case> {
         add(geometry(3, size, [3, 31], [kernel; 2], options));
     }
     add(geometry(40, [5, 16], [3, 16], [3, 3], same(1, 3)));
+    // Few channels, taken apart into planes: every pair of counts; rows around a vector's length with every padding; kernels that are no
+    // squares; images cut into several parts, and parts of several images.
+    for inputs in 1..=8 {
+        for outputs in 1..=8 {
+            add(geometry(2, [9, 11], [inputs, outputs], [3, 3], same(1, 3)));
+        }
+    }
+    for (index, width) in [1, 2, 3, 4, 7, 8, 9, 15, 16, 17, 31, 33]
+        .into_iter()
+        .enumerate()
+    {
+        for padding in [0, 1, 2] {
+            if width + 2 * padding >= 3 {
+                let options = Conv2dOptions {
+                    padding: [2 - padding, padding],
+                    ..Conv2dOptions::default()
+                };
+                let channels = [[1, 1], [2, 3], [7, 4], [8, 8], [5, 6]][(index + padding) % 5];
+                add(geometry(3, [7, width], channels, [3, 3], options));
+            }
+        }
+    }
+    for kernel in [[1, 1], [1, 2], [2, 5], [5, 3], [4, 4], [5, 5]] {
+        for padding in [[0, 0], [kernel[0] - 1, 0], [0, kernel[1] - 1]] {
+            let options = Conv2dOptions {
+                padding,
+                ..Conv2dOptions::default()
+            };
+            add(geometry(2, [6, 19], [3, 5], kernel, options));
+            add(geometry(2, [8, 5], [1, 2], kernel, options));
+        }
+    }
+    for channels in [[1, 1], [3, 2], [8, 8]] {
+        add(geometry(1, [75, 60], channels, [3, 3], same(1, 3)));
+        add(geometry(37, [12, 11], channels, [3, 3], same(1, 3)));
+        add(geometry(0, [12, 11], channels, [3, 3], same(1, 3)));
+    }
     // Enough tiles and several panels; few tiles and several panels.
     add(geometry(3, [16, 20], [40, 72], [3, 3], same(1, 3)));
     add(geometry(2, [8, 8], [64, 64], [3, 3], same(1, 3)));

@@ -2,8 +2,8 @@
 //!
 //! Everything is an implicit matrix product over the micro-kernels of [`crate::gemm`]; no pass builds an im2col matrix.
 //! [`window`] describes a pass as windows over a zero-padded source, [`plan`] cuts it into tasks, [`sweep`] runs forward and
-//! backward to the input, [`weights`] the gradient of the weights, [`depthwise`] the channel-by-channel case, [`row`] first layers,
-//! [`winograd`] 3×3 kernels.
+//! backward to the input, [`weights`] the gradient of the weights, [`depthwise`] the channel-by-channel case, [`planar`] few channels,
+//! [`row`] first layers, [`winograd`] 3×3 kernels.
 
 mod bias;
 mod depthwise;
@@ -43,7 +43,7 @@ pub fn conv2d_forward(
         check_length("bias", bias.len(), geometry.out_channels())?;
     }
     check_length("output", output.len(), geometry.output_length())?;
-    if plan::is_planar(geometry, geometry.out_size()) {
+    if planar::is_planar(geometry, geometry.out_size()) {
         planar::forward(geometry, input, weight, bias, output);
         return Ok(());
     }
@@ -98,7 +98,7 @@ pub fn conv2d_backward_data(
         input_gradient.len(),
         geometry.input_length(),
     )?;
-    if plan::is_planar(geometry, geometry.size()) {
+    if planar::is_planar(geometry, geometry.size()) {
         planar::backward_data(geometry, output_gradient, weight, input_gradient);
         return Ok(());
     }
@@ -153,7 +153,7 @@ pub fn conv2d_backward_weights(
         weight_gradient.len(),
         geometry.weight_length(),
     )?;
-    if plan::is_planar_gradient(geometry) {
+    if planar::is_planar_gradient(geometry) {
         planar::backward_weights(geometry, input, output_gradient, weight_gradient);
         return Ok(());
     }

@@ -1,7 +1,6 @@
 //! How a convolution is cut into tasks. Decided by shape alone, so that results do not depend on the number of threads.
 
 use super::geometry::Conv2dGeometry;
-use super::planar::MOST_CHANNELS;
 use super::window::{Parts, Views};
 use crate::gemm::lanes;
 use crate::gemm::panels::Panels;
@@ -351,61 +350,4 @@ pub(super) fn row_group(floats: usize) -> usize {
 /// Tiles of the output's gradient, `floats` each, that are transformed and then multiplied: a part of the second-level cache.
 pub(super) fn row_gradient_group(floats: usize) -> usize {
     (128 * 1024 / (floats * 4)).clamp(32, 256)
-}
-
-/// Bytes of planes that a task takes apart, multiplies and puts together: with 96 kB gradients of weights took up to a tenth longer.
-const PLANAR_BYTES: usize = 64 * 1024;
-/// Work of such a task, at least, in cycles of 32 multiplications: a fork costs a fifth of it.
-const PLANAR_WORK: usize = 8192;
-/// Cycles that taking a pixel apart and putting it together costs beside its multiplications.
-const PLANAR_PIXEL: usize = 4;
-/// Tasks that a call is cut into where there is enough work: lines that parts of an image share are taken apart twice.
-const PLANAR_TASKS: usize = 8;
-/// Pixels of a map from which the gradient of the weights of 8→8 is faster than Winograd's.
-const PLANAR_GRADIENT: usize = 81;
-
-/// Whether vectors run over pixels, which are taken apart into planes: few channels and stride 1. `[rows, width]` is the output, or the
-/// input for its gradient.
-pub(super) fn is_planar(geometry: &Conv2dGeometry, [rows, width]: [usize; 2]) -> bool {
-    let (options, kernel) = (geometry.options(), geometry.kernel());
-    let (inputs, outputs) = (geometry.in_channels(), geometry.out_channels());
-    options.groups == 1
-        && options.stride == [1, 1]
-        && options.dilation == [1, 1]
-        && (0..2).all(|axis| kernel[axis] <= 5 && options.padding[axis] < kernel[axis])
-        && inputs.max(outputs) <= MOST_CHANNELS
-        // With vectors of 8 channels, 8→8 took a quarter longer than Winograd's.
-        && (inputs * outputs < MOST_CHANNELS * MOST_CHANNELS || lanes() > MOST_CHANNELS)
-        // What is computed between the lines of tiny maps costs more than lanes without a channel.
-        && 3 * rows * width >= inputs * outputs
-}
-
-/// The same for the gradient of the weights.
-pub(super) fn is_planar_gradient(geometry: &Conv2dGeometry) -> bool {
-    let [rows, width] = geometry.out_size();
-    is_planar(geometry, [rows, width])
-        && (rows * width >= PLANAR_GRADIENT
-            || algorithm(geometry, [rows, width]) == Algorithm::Direct)
-}
-
-/// Pixels of a task that takes them apart, at least.
-fn planar_pixels(geometry: &Conv2dGeometry) -> usize {
-    let [rows, columns] = geometry.kernel();
-    let products = rows * columns * geometry.in_channels() * geometry.out_channels();
-    PLANAR_WORK / (PLANAR_PIXEL + products / 32)
-}
-
-/// Parts of a destination of `size` whose pixels are taken apart.
-pub(super) fn planar_parts(geometry: &Conv2dGeometry, [rows, width]: [usize; 2]) -> Parts {
-    let fewest = planar_pixels(geometry);
-    let fitting = PLANAR_BYTES / (4 * (geometry.in_channels() + geometry.out_channels()));
-    let pixels = geometry.batch() * rows * width / PLANAR_TASKS;
-    let pixels = pixels.clamp(fewest, fitting.max(fewest));
-    Parts::new(geometry.batch(), rows, width, pixels)
-}
-
-/// Sums of the gradient of the weights that are added up at the end.
-pub(super) fn planar_segments(geometry: &Conv2dGeometry) -> usize {
-    let [rows, width] = geometry.out_size();
-    (geometry.batch() * rows * width / planar_pixels(geometry)).clamp(1, PLANAR_TASKS)
 }

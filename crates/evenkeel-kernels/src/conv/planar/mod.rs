@@ -6,20 +6,25 @@
 //! exchanged; that of the weights multiplies planes of the input with planes of the output's gradient ([`gradient`]).
 
 mod gradient;
+mod plan;
 mod planes;
 mod sums;
 
 use super::geometry::Conv2dGeometry;
-use super::plan;
 use super::window::{Part, Parts};
 use crate::gemm::lanes;
 use crate::gemm::scratch::{with_indices, with_scratch};
 use crate::isa::dispatch;
 use crate::parallel::{DisjointMut, for_each_task, piece};
 use gradient::{Products, Totals, sums_length};
-pub(super) use planes::MOST_CHANNELS;
+pub(super) use plan::{is_planar, is_planar_gradient};
 use planes::{Layout, PutTogether, TakeApart};
 use sums::Sums;
+
+/// Lines of the destination that a part covers, with those between images.
+fn lines(image_lines: usize, part: &Part) -> usize {
+    part.images.len().saturating_sub(1) * image_lines + part.rows.len()
+}
 
 /// A convolution of some source with stride 1.
 struct Pass {
@@ -44,20 +49,17 @@ impl Pass {
     ) -> Pass {
         let kernel = geometry.kernel();
         let [source, _] = size;
-        let mut pass = Pass {
+        // Zeros below and right are those of the next line and image.
+        let (pitch, image_lines) = (source[1] + before[1], source[0] + before[0]);
+        let lines = lines(image_lines, &parts.largest()) + kernel[0] - 1;
+        Pass {
             size,
             channels,
             before,
             kernel,
             parts,
-            layout: Layout::new(0, 0, 0, 0),
-        };
-        // Zeros below and right are those of the next line and image.
-        let (pitch, image_lines) = (source[1] + before[1], source[0] + before[0]);
-        pass.layout = Layout::new(pitch, image_lines, 0, 0);
-        let lines = pass.source_lines(&parts.largest());
-        pass.layout = Layout::new(pitch, image_lines, lines, kernel[1]);
-        pass
+            layout: Layout::new(pitch, image_lines, lines, kernel[1]),
+        }
     }
 
     /// The forward pass, also of the gradient of the weights.
@@ -85,7 +87,7 @@ impl Pass {
 
     /// Lines of the destination that a part covers, with those between images.
     fn lines(&self, part: &Part) -> usize {
-        part.images.len().saturating_sub(1) * self.layout.image_lines + part.rows.len()
+        lines(self.layout.image_lines, part)
     }
 
     /// Lines of the source that a part sees.
@@ -172,7 +174,7 @@ impl Pass {
     }
 }
 
-/// Output from input; lengths have been checked, and [`plan::is_planar`].
+/// Output from input; lengths have been checked, and [`is_planar`].
 pub(super) fn forward(
     geometry: &Conv2dGeometry,
     input: &[f32],
@@ -180,7 +182,7 @@ pub(super) fn forward(
     bias: Option<&[f32]>,
     output: &mut [f32],
 ) {
-    let parts = plan::planar_parts(geometry, geometry.out_size());
+    let parts = plan::parts(geometry, geometry.out_size());
     Pass::forward(geometry, parts).sweep(input, weight, bias, output);
 }
 
@@ -192,7 +194,7 @@ pub(super) fn backward_data(
     input_gradient: &mut [f32],
 ) {
     let (inputs, outputs) = (geometry.in_channels(), geometry.out_channels());
-    let parts = plan::planar_parts(geometry, geometry.size());
+    let parts = plan::parts(geometry, geometry.size());
     with_scratch(weight.len(), |turned| {
         let taps = weight.chunks_exact(inputs * outputs).rev();
         for (to, from) in turned.chunks_exact_mut(inputs * outputs).zip(taps) {
@@ -206,17 +208,17 @@ pub(super) fn backward_data(
     });
 }
 
-/// The gradient of the weights; as for [`forward`].
+/// The gradient of the weights; lengths have been checked, and [`is_planar_gradient`].
 pub(super) fn backward_weights(
     geometry: &Conv2dGeometry,
     input: &[f32],
     output_gradient: &[f32],
     weight_gradient: &mut [f32],
 ) {
-    let parts = plan::planar_parts(geometry, geometry.out_size());
+    let parts = plan::parts(geometry, geometry.out_size());
     let pass = Pass::forward(geometry, parts);
     let count = parts.count();
-    let segment_parts = count.div_ceil(plan::planar_segments(geometry));
+    let segment_parts = count.div_ceil(plan::segments(geometry));
     let segments = count.div_ceil(segment_parts.max(1));
     if segments == 0 {
         weight_gradient.fill(0.0);

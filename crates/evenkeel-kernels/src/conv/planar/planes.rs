@@ -8,7 +8,7 @@ use crate::isa::{MAX_LANES, Simd, SimdOp};
 use std::ops::Range;
 
 /// Most channels that are taken apart.
-pub(in crate::conv) const MOST_CHANNELS: usize = 8;
+pub(super) const MOST_CHANNELS: usize = 8;
 
 /// Where values lie in planes.
 #[derive(Clone, Copy, Debug)]
