@@ -3,11 +3,10 @@ import { type ErrorCode, EvenkeelError } from '../errors';
 import { loadNative } from '../native';
 import type { BatchOptions, Failure, NativeBinding } from '../native/binding';
 import { bytesPerElement, type DType, dtypeCodes } from './dtype';
+import { ExternalMemory } from './external-memory';
 
 /** Commands that are collected before they cross to the native side in one call. */
 const FLUSH_AFTER = 32;
-/** Bytes by which live memory may drift before V8 is told. */
-const REPORT_MEMORY_AFTER = 8 * 2 ** 20;
 
 /** One word of a command, before it is encoded. A storage stands for its slot; undefined for an absent tensor. */
 export type Word = number | boolean | Storage | undefined | readonly number[];
@@ -106,7 +105,7 @@ export class Stream {
   #liveBytes = 0;
   #peakBytes = 0;
   #liveTensors = 0;
-  #unreportedBytes = 0;
+  readonly #external: ExternalMemory;
   /** What is noted of each command while a profile is taken. */
   #recorded: RecordedCommand[] | undefined;
   /** The layer that commands belong to, while a profile or a trace is taken. */
@@ -116,6 +115,7 @@ export class Stream {
 
   constructor(native: NativeBinding) {
     this.#native = native;
+    this.#external = new ExternalMemory((delta) => native.adjustExternalMemory(delta));
     this.#threads = defaultThreads();
     unwrap(native.instructionSet());
     this.#id = unwrap(native.createStream(this.#threads));
@@ -146,15 +146,16 @@ export class Stream {
     this.#account(-storage.byteLength, -1);
   }
 
+  /** V8 has collected a tensor that nobody disposed of. */
+  noteCollected(): void {
+    this.#external.noteCollected(this.#liveBytes);
+  }
+
   #account(bytes: number, tensors: number): void {
     this.#liveBytes += bytes;
     this.#liveTensors += tensors;
     if (this.#liveBytes > this.#peakBytes) this.#peakBytes = this.#liveBytes;
-    this.#unreportedBytes += bytes;
-    if (Math.abs(this.#unreportedBytes) >= REPORT_MEMORY_AFTER) {
-      this.#native.adjustExternalMemory(this.#unreportedBytes);
-      this.#unreportedBytes = 0;
-    }
+    this.#external.update(this.#liveBytes);
   }
 
   /** Enqueues one operation: `outputs` are slots it fills, `words` its arguments in the order in which Rust reads them. */

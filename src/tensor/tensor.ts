@@ -7,7 +7,10 @@ import { formatShape, type Shape, sizeOf } from './shape';
 import { type Storage, stream, type Word } from './stream';
 
 /** The net below explicit lifetimes: a handle that is collected without `dispose()` gives its reference back. */
-const net = new FinalizationRegistry<Reference>((reference) => reference.drop());
+const net = new FinalizationRegistry<Reference>((reference) => {
+  reference.drop();
+  stream().noteCollected();
+});
 
 /** A handle's hold on its storage and its place in the graph, given back once. */
 class Reference {
