@@ -321,6 +321,15 @@ fn cases() -> Vec<Case> {
             add(geometry(2, [9, 11], [inputs, outputs], [3, 3], same(1, 3)));
         }
     }
+    for channels in 1..=8 {
+        for size in [[7, 9], [5, 37]] {
+            add(geometry(2, size, [channels, 16], [3, 3], same(1, 3)));
+            add(geometry(2, size, [16, channels], [3, 3], same(1, 3)));
+        }
+    }
+    add(geometry(3, [20, 40], [2, 16], [5, 5], same(1, 5)));
+    add(geometry(3, [20, 14], [16, 3], [5, 5], same(1, 5)));
+    add(geometry(5, [33, 33], [3, 16], [3, 3], same(1, 3)));
     for (index, width) in [1, 2, 3, 4, 7, 8, 9, 15, 16, 17, 31, 33]
         .into_iter()
         .enumerate()

@@ -43,7 +43,7 @@ pub fn conv2d_forward(
         check_length("bias", bias.len(), geometry.out_channels())?;
     }
     check_length("output", output.len(), geometry.output_length())?;
-    if planar::is_planar(geometry, geometry.out_size()) {
+    if planar::is_planar_forward(geometry) {
         planar::forward(geometry, input, weight, bias, output);
         return Ok(());
     }
@@ -98,7 +98,7 @@ pub fn conv2d_backward_data(
         input_gradient.len(),
         geometry.input_length(),
     )?;
-    if planar::is_planar(geometry, geometry.size()) {
+    if planar::is_planar_backward(geometry) {
         planar::backward_data(geometry, output_gradient, weight, input_gradient);
         return Ok(());
     }

@@ -1,11 +1,12 @@
 //! Convolution of few channels, stride 1, with vectors over pixels.
 //!
-//! With at most eight channels on both sides, vectors of channels are mostly empty. So a task takes its pixels apart into a plane for
-//! every channel ([`planes`]), where neighbouring pixels are neighbours, multiplies vectors of pixels with single weights ([`sums`]),
-//! and puts the results together again. The gradient of the input is the same with the kernel turned by 180° and its channels
-//! exchanged; that of the weights multiplies planes of the input with planes of the output's gradient ([`gradient`]).
+//! With at most eight channels on both sides, or sixteen on one, vectors of channels are mostly empty. So a task takes its pixels apart
+//! into a plane for every channel ([`planes`]), where neighbouring pixels are neighbours, multiplies vectors of pixels with single
+//! weights ([`sums`]), and puts the results together again. The gradient of the input is the same with the kernel turned by 180° and its
+//! channels exchanged; that of the weights multiplies planes of the input with planes of the output's gradient ([`gradient`]).
 
 mod gradient;
+mod interleave;
 mod plan;
 mod planes;
 mod sums;
@@ -17,7 +18,7 @@ use crate::gemm::scratch::{with_indices, with_scratch};
 use crate::isa::dispatch;
 use crate::parallel::{DisjointMut, for_each_task, piece};
 use gradient::{Products, Totals, sums_length};
-pub(super) use plan::{is_planar, is_planar_gradient};
+pub(super) use plan::{is_planar_backward, is_planar_forward, is_planar_gradient};
 use planes::{Layout, PutTogether, TakeApart};
 use sums::Sums;
 
@@ -174,7 +175,7 @@ impl Pass {
     }
 }
 
-/// Output from input; lengths have been checked, and [`is_planar`].
+/// Output from input; lengths have been checked, and [`is_planar_forward`].
 pub(super) fn forward(
     geometry: &Conv2dGeometry,
     input: &[f32],
@@ -186,7 +187,7 @@ pub(super) fn forward(
     Pass::forward(geometry, parts).sweep(input, weight, bias, output);
 }
 
-/// Gradient of the input; as for [`forward`].
+/// Gradient of the input; lengths have been checked, and [`is_planar_backward`].
 pub(super) fn backward_data(
     geometry: &Conv2dGeometry,
     output_gradient: &[f32],

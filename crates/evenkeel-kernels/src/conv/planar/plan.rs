@@ -4,7 +4,7 @@
 //! time for 1→1 and 2→2 on maps of 8×8 to 56×56 at batch sizes 1, 8 and 64, 0.15 to 0.5 for 4→4, 0.4 to 0.65 for 7→7, 0.5 to 0.95 for
 //! 8→8, and 0.2 to 0.65 for 1→8, 3→8, 8→3 and 8→1. Exceptions are below.
 
-use super::planes::MOST_CHANNELS;
+use super::interleave::{MOST_CHANNELS, SQUARE_CHANNELS};
 use crate::conv::geometry::Conv2dGeometry;
 use crate::conv::plan::{Algorithm, algorithm};
 use crate::conv::window::Parts;
@@ -22,18 +22,68 @@ const TASKS: usize = 8;
 const KERNEL: usize = 5;
 /// Pixels of a map up to which Winograd's gradient of the weights of 8→8 is up to a quarter faster.
 const GRADIENT_PIXELS: usize = 80;
+/// Pixels of a line from which few lanes are lost at its end.
+const WIDE: usize = 24;
 
-/// Whether a sweep is computed from planes: few channels and stride 1. `[rows, width]` is the output, or the input for its gradient.
-pub(in crate::conv) fn is_planar(geometry: &Conv2dGeometry, [rows, width]: [usize; 2]) -> bool {
+/// What a pass reads and writes, for the choice of its algorithm.
+struct Channels {
+    from: usize,
+    to: usize,
+}
+
+/// Whether the forward pass is computed from planes: few channels and stride 1.
+pub(in crate::conv) fn is_planar_forward(geometry: &Conv2dGeometry) -> bool {
+    let channels = Channels {
+        from: geometry.in_channels(),
+        to: geometry.out_channels(),
+    };
+    is_planar(geometry, geometry.out_size()) && sweeps(geometry, channels, geometry.out_size())
+}
+
+/// The same for the gradient of the input.
+pub(in crate::conv) fn is_planar_backward(geometry: &Conv2dGeometry) -> bool {
+    let channels = Channels {
+        from: geometry.out_channels(),
+        to: geometry.in_channels(),
+    };
+    is_planar(geometry, geometry.size()) && sweeps(geometry, channels, geometry.size())
+}
+
+/// The same for the gradient of the weights.
+pub(in crate::conv) fn is_planar_gradient(geometry: &Conv2dGeometry) -> bool {
+    let (inputs, outputs) = (geometry.in_channels(), geometry.out_channels());
+    let [kernel_rows, kernel_columns] = geometry.kernel();
+    let [rows, width] = geometry.out_size();
+    is_planar(geometry, [rows, width])
+        && match (inputs, outputs) {
+            // Eight outputs fill vectors of 4: 3→8 took 1.1 to 1.5 times as long.
+            (..MOST_CHANNELS, MOST_CHANNELS) => lanes() > 4,
+            (MOST_CHANNELS, MOST_CHANNELS) => {
+                rows * width > GRADIENT_PIXELS
+                    || algorithm(geometry, [rows, width]) == Algorithm::Direct
+            }
+            // As below: filtering along rows is as fast for 3→16.
+            (_, SQUARE_CHANNELS) => inputs <= 2 && kernel_rows * kernel_columns >= 9,
+            _ => true,
+        }
+}
+
+/// What holds for all passes; `[rows, width]` is the output, or the input for its gradient.
+fn is_planar(geometry: &Conv2dGeometry, [rows, width]: [usize; 2]) -> bool {
     let (options, kernel) = (geometry.options(), geometry.kernel());
     let (inputs, outputs) = (geometry.in_channels(), geometry.out_channels());
+    let (fewer, more) = (inputs.min(outputs), inputs.max(outputs));
     options.groups == 1
         && options.stride == [1, 1]
         && options.dilation == [1, 1]
         && (0..2).all(|axis| kernel[axis] <= KERNEL && options.padding[axis] < kernel[axis])
-        && inputs.max(outputs) <= MOST_CHANNELS
-        // With vectors of 8, 8→8 took a quarter longer than Winograd's: all their lanes have a channel.
-        && (inputs * outputs < MOST_CHANNELS * MOST_CHANNELS || lanes() > MOST_CHANNELS)
+        // With vectors of 8, 8→8 took a quarter longer than Winograd's: all their lanes have a channel, as those of 16 with 16.
+        && match more {
+            ..MOST_CHANNELS => true,
+            MOST_CHANNELS => fewer < MOST_CHANNELS || lanes() > MOST_CHANNELS,
+            SQUARE_CHANNELS => fewer < MOST_CHANNELS && lanes() == SQUARE_CHANNELS,
+            _ => false,
+        }
         // Seven planes take 42 permutations, too many for one product with each: 7→7 on 6×6 took 1.6 times as long.
         && (kernel != [1, 1] || (inputs != 7 && outputs != 7))
         // What is computed between the lines of tiny maps costs more than lanes without a channel: 7→7 on 3×3 took 1.2 times as
@@ -41,14 +91,13 @@ pub(in crate::conv) fn is_planar(geometry: &Conv2dGeometry, [rows, width]: [usiz
         && 3 * rows * width >= inputs * outputs
 }
 
-/// The same for the gradient of the weights.
-pub(in crate::conv) fn is_planar_gradient(geometry: &Conv2dGeometry) -> bool {
-    let [rows, width] = geometry.out_size();
-    is_planar(geometry, [rows, width])
-        && (rows * width > GRADIENT_PIXELS
-            || algorithm(geometry, [rows, width]) == Algorithm::Direct)
-        // Eight outputs fill vectors of 4 (3→8 took 1.1 to 1.5 times as long).
-        && (geometry.out_channels() < MOST_CHANNELS || lanes() > 4)
+/// Whether planes of 16 channels pay in a sweep. As the source always: 16→1 to 16→7 took 0.17 to 0.65 of their time. As the destination, whose
+/// channels fill the lanes of other algorithms, for 1→16 (0.4 to 0.9), and for 2→16 on wide maps (0.6 to 0.9): filtering along rows
+/// is as fast for 3→16, and Winograd's algorithm a fifth faster for 8→16.
+fn sweeps(geometry: &Conv2dGeometry, channels: Channels, [_, width]: [usize; 2]) -> bool {
+    channels.to != SQUARE_CHANNELS
+        || geometry.kernel() == [3, 3]
+            && (channels.from == 1 || channels.from == 2 && width >= WIDE)
 }
 
 /// Pixels of a task, at least.

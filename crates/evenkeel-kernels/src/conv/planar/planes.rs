@@ -4,11 +4,9 @@
 //! and the zeros below one image those above the next. So a tap of the kernel is one distance for all pixels of a task, and vectors
 //! run over line ends and images; what they compute between the lines is never read.
 
+use super::interleave::{put_few_together, put_together, take_apart, take_few_apart};
 use crate::isa::{MAX_LANES, Simd, SimdOp};
 use std::ops::Range;
-
-/// Most channels that are taken apart.
-pub(super) const MOST_CHANNELS: usize = 8;
 
 /// Where values lie in planes.
 #[derive(Clone, Copy, Debug)]
@@ -34,98 +32,6 @@ impl Layout {
     }
 }
 
-/// Four sequences by twos: even and odd ones first.
-#[inline(always)]
-fn apart_4<S: Simd>(s: S, v: [S::F32; 4]) -> [S::F32; 4] {
-    let (a, b) = (s.take_apart([v[0], v[1]]), s.take_apart([v[2], v[3]]));
-    let (even, odd) = (s.take_apart([a[0], b[0]]), s.take_apart([a[1], b[1]]));
-    [even[0], odd[0], even[1], odd[1]]
-}
-
-/// The inverse of [`apart_4`].
-#[inline(always)]
-fn together_4<S: Simd>(s: S, v: [S::F32; 4]) -> [S::F32; 4] {
-    let (even, odd) = (s.put_together([v[0], v[2]]), s.put_together([v[1], v[3]]));
-    let (low, high) = (
-        s.put_together([even[0], odd[0]]),
-        s.put_together([even[1], odd[1]]),
-    );
-    [low[0], low[1], high[0], high[1]]
-}
-
-/// `CHANNELS` planes of the pixels in `v`: [`Simd::take_apart`] with fewer permutations where the channels have a factor of two.
-#[inline(always)]
-fn apart<S: Simd, const CHANNELS: usize>(s: S, v: [S::F32; CHANNELS]) -> [S::F32; CHANNELS] {
-    let mut to = v;
-    match CHANNELS {
-        1 => {}
-        4 => to.copy_from_slice(&apart_4(s, [v[0], v[1], v[2], v[3]])),
-        6 => {
-            let pairs: [[S::F32; 2]; 3] = [
-                s.take_apart([v[0], v[1]]),
-                s.take_apart([v[2], v[3]]),
-                s.take_apart([v[4], v[5]]),
-            ];
-            for parity in 0..2 {
-                let three = s.take_apart([pairs[0][parity], pairs[1][parity], pairs[2][parity]]);
-                for k in 0..3 {
-                    to[2 * k + parity] = three[k];
-                }
-            }
-        }
-        8 => {
-            let pairs: [[S::F32; 2]; 4] = [
-                s.take_apart([v[0], v[1]]),
-                s.take_apart([v[2], v[3]]),
-                s.take_apart([v[4], v[5]]),
-                s.take_apart([v[6], v[7]]),
-            ];
-            for parity in 0..2 {
-                let four = [
-                    pairs[0][parity],
-                    pairs[1][parity],
-                    pairs[2][parity],
-                    pairs[3][parity],
-                ];
-                let four = apart_4(s, four);
-                for k in 0..4 {
-                    to[2 * k + parity] = four[k];
-                }
-            }
-        }
-        _ => to = s.take_apart(v),
-    }
-    to
-}
-
-/// The inverse of [`apart`].
-#[inline(always)]
-fn together<S: Simd, const CHANNELS: usize>(s: S, v: [S::F32; CHANNELS]) -> [S::F32; CHANNELS] {
-    let mut to = v;
-    match CHANNELS {
-        1 => {}
-        4 => to.copy_from_slice(&together_4(s, [v[0], v[1], v[2], v[3]])),
-        6 => {
-            let even = s.put_together([v[0], v[2], v[4]]);
-            let odd = s.put_together([v[1], v[3], v[5]]);
-            for k in 0..3 {
-                let pair = s.put_together([even[k], odd[k]]);
-                (to[2 * k], to[2 * k + 1]) = (pair[0], pair[1]);
-            }
-        }
-        8 => {
-            let even = together_4(s, [v[0], v[2], v[4], v[6]]);
-            let odd = together_4(s, [v[1], v[3], v[5], v[7]]);
-            for k in 0..4 {
-                let pair = s.put_together([even[k], odd[k]]);
-                (to[2 * k], to[2 * k + 1]) = (pair[0], pair[1]);
-            }
-        }
-        _ => to = s.put_together(v),
-    }
-    to
-}
-
 /// Calls `$this.$run::<S, channels>($s)` for the number of channels.
 macro_rules! for_channels {
     ($this:ident.$run:ident($s:ident: $S:ty), $channels:expr) => {
@@ -140,6 +46,7 @@ macro_rules! for_channels {
                 6 => $this.$run::<$S, 6>($s),
                 7 => $this.$run::<$S, 7>($s),
                 8 => $this.$run::<$S, 8>($s),
+                16 => $this.$run::<$S, 16>($s),
                 channels => unreachable!("{channels} channels are not taken apart"),
             }
         }
@@ -210,26 +117,11 @@ impl TakeApart<'_> {
                         for pixel in (0..width).step_by(S::LANES) {
                             // The last vector takes pixels of the one before once more.
                             let pixel = pixel.min(width - S::LANES);
-                            let mut vectors = [s.zero(); CHANNELS];
-                            for k in 0..CHANNELS {
-                                vectors[k] = s.load(from.add(pixel * CHANNELS + k * S::LANES));
-                            }
-                            let planes = apart::<S, CHANNELS>(s, vectors);
-                            for k in 0..CHANNELS {
-                                s.store(planes[k], to.add(k * stride + pixel));
-                            }
+                            let (from, to) = (from.add(pixel * CHANNELS), to.add(pixel));
+                            take_apart::<S, CHANNELS>(s, from, to, stride);
                         }
                     } else {
-                        let mut vectors = [s.zero(); CHANNELS];
-                        for k in 0..CHANNELS {
-                            let start = (k * S::LANES).min(width * CHANNELS);
-                            let count = (width * CHANNELS - start).min(S::LANES);
-                            vectors[k] = s.load_partial(from.add(start), count);
-                        }
-                        let planes = apart::<S, CHANNELS>(s, vectors);
-                        for k in 0..CHANNELS {
-                            s.store(planes[k], to.add(k * stride));
-                        }
+                        take_few_apart::<S, CHANNELS>(s, from, width, to, stride);
                     }
                     if right > 0 {
                         for k in 0..CHANNELS {
@@ -311,26 +203,11 @@ impl PutTogether<'_> {
                         for pixel in (0..self.width).step_by(S::LANES) {
                             // The last vector takes pixels of the one before once more.
                             let pixel = pixel.min(self.width - S::LANES);
-                            let mut vectors = [s.zero(); CHANNELS];
-                            for k in 0..CHANNELS {
-                                vectors[k] = s.load(from.add(k * stride + pixel));
-                            }
-                            let values = together::<S, CHANNELS>(s, vectors);
-                            for k in 0..CHANNELS {
-                                s.store(values[k], to.add(pixel * CHANNELS + k * S::LANES));
-                            }
+                            let (from, to) = (from.add(pixel), to.add(pixel * CHANNELS));
+                            put_together::<S, CHANNELS>(s, from, stride, to);
                         }
                     } else {
-                        let mut vectors = [s.zero(); CHANNELS];
-                        for k in 0..CHANNELS {
-                            vectors[k] = s.load(from.add(k * stride));
-                        }
-                        let values = together::<S, CHANNELS>(s, vectors);
-                        for k in 0..CHANNELS {
-                            let start = (k * S::LANES).min(self.width * CHANNELS);
-                            let count = (self.width * CHANNELS - start).min(S::LANES);
-                            s.store_partial(values[k], to.add(start), count);
-                        }
+                        put_few_together::<S, CHANNELS>(s, from, stride, to, self.width);
                     }
                 }
             }
