@@ -3,6 +3,7 @@
 //! Tasks are numbered and cut by shape alone; each writes its own part of the output (or its own partial sum, which the
 //! caller adds up in order after the join). Kernels run in whatever rayon pool is current.
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Below this many elementary operations a kernel runs on the calling thread: a fork and join costs more.
@@ -33,7 +34,7 @@ fn run_tasks(tasks: usize, work: usize, order: Order, task: &(dyn Fn(usize) + Sy
         Order::Forwards => task(range.start + index),
         Order::Backwards => task(range.end - 1 - index),
     };
-    let threads = rayon::current_num_threads().min(tasks);
+    let threads = threads().min(tasks);
     if work < SERIAL_BELOW || threads <= 1 {
         for index in 0..tasks {
             run(0..tasks, index);
@@ -58,6 +59,57 @@ fn run_tasks(tasks: usize, work: usize, order: Order, task: &(dyn Fn(usize) + Sy
             }
         }
     });
+}
+
+/// Threads that the tasks of a kernel may use here.
+pub fn threads() -> usize {
+    if SEGMENT.get() == Segment::Alone {
+        1
+    } else {
+        rayon::current_num_threads()
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Segment {
+    /// Kernels see a whole batch.
+    None,
+    /// They see a segment, and may fork.
+    Shared,
+    /// They see a segment, and other threads are busy with others.
+    Alone,
+}
+
+thread_local! {
+    static SEGMENT: Cell<Segment> = const { Cell::new(Segment::None) };
+}
+
+/// Runs `body` on a segment of a batch: some of its images, which one thread takes through several kernels while other threads take
+/// other images. Kernels need not cut their work for other threads then, and sum over few images at once. `alone`: every thread has
+/// segments enough, so that kernels do not fork.
+pub fn segment<R>(alone: bool, body: impl FnOnce() -> R) -> R {
+    let inside = if alone {
+        Segment::Alone
+    } else {
+        Segment::Shared
+    };
+    let _restore = Restore(SEGMENT.replace(inside));
+    body()
+}
+
+/// Whether this thread is inside [`segment`]. Plans that read it cut less: results depend on it, and on no number of threads.
+#[inline]
+pub fn in_segment() -> bool {
+    SEGMENT.get() != Segment::None
+}
+
+/// Puts back what held before, even where a kernel panics.
+struct Restore(Segment);
+
+impl Drop for Restore {
+    fn drop(&mut self) {
+        SEGMENT.set(self.0);
+    }
 }
 
 /// Threads beyond this many share parts.
@@ -165,6 +217,25 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_segment_that_is_alone_stays_on_its_thread() {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(3);
+        let pool = pool.build().expect("a thread pool");
+        pool.install(|| {
+            let home = std::thread::current().id();
+            assert!(!in_segment());
+            segment(true, || {
+                assert!(in_segment());
+                for_each_task(100, SERIAL_BELOW, |_| {
+                    assert_eq!(std::thread::current().id(), home);
+                });
+            });
+            assert!(!in_segment());
+            let broken = std::panic::catch_unwind(|| segment(false, || panic!("on purpose")));
+            assert!(broken.is_err() && !in_segment());
+        });
     }
 
     #[test]

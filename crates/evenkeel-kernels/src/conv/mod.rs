@@ -16,6 +16,7 @@ mod weights;
 mod window;
 mod winograd;
 
+pub use crate::gemm::prepared::PreparedWeights;
 pub use bias::bias_gradient;
 pub use geometry::{Conv2dGeometry, Conv2dOptions};
 

@@ -4,6 +4,7 @@ use super::geometry::Conv2dGeometry;
 use super::window::{Parts, Views};
 use crate::gemm::lanes;
 use crate::gemm::panels::Panels;
+use crate::parallel::in_segment;
 
 /// Bytes of padded source that a task copies and then reads several times: they share the second-level cache (1 MB on Zen 5,
 /// 1.25 MB on Ice Lake) with a panel of weights.
@@ -12,6 +13,11 @@ const SOURCE_BYTES: usize = 192 * 1024;
 const PIXELS: usize = 256;
 /// Tasks that a call is cut into where there is enough work, for up to this many threads.
 const TASKS: usize = 32;
+/// That, or one where other threads have segments of the batch of their own.
+fn tasks() -> usize {
+    if in_segment() { 1 } else { TASKS }
+}
+
 /// Packed weights beyond this size are read by column, a group of panels per task, instead of whole in every task.
 const WEIGHT_BYTES: usize = 1 << 20;
 
@@ -38,7 +44,7 @@ pub(super) fn sweep(views: &Views, panels: usize, weight_length: usize) -> Sweep
             panels: panels.div_ceil(8).max(1),
         }
     } else {
-        let pixels = (total / TASKS).clamp(48, fitting.max(PIXELS));
+        let pixels = (total / tasks()).clamp(48, fitting.max(PIXELS));
         SweepPlan {
             parts: Parts::new(frame.batch, rows, row_pixels, pixels),
             panels,
@@ -76,20 +82,25 @@ pub(super) fn weights(geometry: &Conv2dGeometry, views: &Views, longest_run: usi
             whole: false,
         }
     } else {
-        let pixels = (total / TASKS).clamp(48, fitting.max(PIXELS));
+        let pixels = (total / tasks()).clamp(48, fitting.max(PIXELS));
         let parts = Parts::new(frame.batch, rows, row_pixels, pixels);
-        let segments = ((4 << 20) / bytes.max(1))
-            .clamp(1, 16)
-            .min(parts.count().max(1));
+        let segments = if in_segment() {
+            1
+        } else {
+            ((4 << 20) / bytes.max(1))
+                .clamp(1, 16)
+                .min(parts.count().max(1))
+        };
+        let whole = segments >= 8 || in_segment();
         WeightPlan {
             parts,
             segments,
-            rows: if segments >= 8 {
+            rows: if whole {
                 longest_run.max(1)
             } else {
                 longest_run.div_ceil(4).next_multiple_of(48)
             },
-            whole: segments >= 8,
+            whole,
         }
     }
 }
@@ -203,7 +214,7 @@ pub(super) fn winograd(
     [source, kernel]: [usize; 2],
 ) -> WinogradPlan {
     let tile_bytes = rows.next_multiple_of(16) * source * 4;
-    let few = tiles < WINOGRAD_TASKS * WINOGRAD_ROWS && panels.count() > 1;
+    let few = tiles < WINOGRAD_TASKS * WINOGRAD_ROWS && panels.count() > 1 && !in_segment();
     if few || rows * panels.padded_columns() * kernel * 4 > WINOGRAD_WEIGHT_BYTES {
         // Groups of up to 36 tiles share the second-level cache with the kernels of 64 channels.
         let batch = (WINOGRAD_LARGE_BYTES / tile_bytes).max(36);
@@ -221,7 +232,7 @@ pub(super) fn winograd(
             .min(share(tiles));
         WinogradPlan {
             large: false,
-            tiles: (tiles / TASKS)
+            tiles: (tiles / tasks())
                 .clamp(group, 8 * group)
                 .next_multiple_of(group),
             panels: panels.count(),
@@ -231,9 +242,14 @@ pub(super) fn winograd(
     }
 }
 
+/// [`WINOGRAD_TASKS`], or one where other threads have segments of the batch of their own.
+fn winograd_tasks() -> usize {
+    if in_segment() { 1 } else { WINOGRAD_TASKS }
+}
+
 /// What each of [`WINOGRAD_TASKS`] tasks gets of `rows`: an even share, of at least [`WINOGRAD_ROWS`].
 fn share(rows: usize) -> usize {
-    rows.div_ceil(WINOGRAD_TASKS)
+    rows.div_ceil(winograd_tasks())
         .next_multiple_of(4)
         .max(WINOGRAD_ROWS)
 }
@@ -248,7 +264,7 @@ pub(super) fn winograd_weights(
     let columns = panels.padded_columns();
     let weights = rows * columns * kernel * 4;
     let pixels = tiles * (rows * source + columns * product) * 4;
-    let few = tiles < WINOGRAD_TASKS * 12;
+    let few = tiles < WINOGRAD_TASKS * 12 && !in_segment();
     let half = product < source;
     // With stride 2, transforming all of 64→128 on 56×56 first, 13 MB, took 1.3 ms where two threads shared a cache and 2.65 where they did
     // not; by tiles it takes 1.5 and 2.0.
@@ -275,6 +291,7 @@ pub(super) fn winograd_weights(
         0x20_0000..=0x7F_FFFF => (2, 4),
         _ => (1, 8),
     };
+    let segments = if in_segment() { 1 } else { segments };
     let (panels, channels, group) = if half {
         (HALF_PANELS, HALF_TASK_CHANNELS, HALF_DEPTH)
     } else {
@@ -304,7 +321,7 @@ const ROW_ELEMENTS: usize = 16;
 /// Fewest outputs: they share one transform of the source.
 const ROW_OUTPUTS: usize = 8;
 /// Sums of the gradient of the weights that are added up at the end.
-pub(super) const ROW_SEGMENTS: usize = 16;
+const ROW_SEGMENTS: usize = 16;
 
 /// Whether a convolution is filtered along rows, forward and for the gradient of its weights: first layers.
 pub(super) fn row_taps(geometry: &Conv2dGeometry) -> Option<RowTaps> {
@@ -334,11 +351,16 @@ pub(super) fn row_taps_forward(geometry: &Conv2dGeometry) -> Option<RowTaps> {
     row_taps(geometry).filter(|&taps| taps == RowTaps::Four || geometry.out_channels() <= lanes())
 }
 
+/// Sums of the gradient of the weights, at most.
+pub(super) fn row_segments() -> usize {
+    if in_segment() { 1 } else { ROW_SEGMENTS }
+}
+
 /// Parts of the output for filtering along rows, where an output row needs `row_bytes` of transformed source.
 pub(super) fn row_parts(geometry: &Conv2dGeometry, row_bytes: usize) -> Parts {
     let [rows, width] = geometry.out_size();
     let fitting = (SOURCE_BYTES / row_bytes.max(1)).max(1) * width;
-    let pixels = (geometry.batch() * rows * width / TASKS).clamp(48, fitting.max(PIXELS));
+    let pixels = (geometry.batch() * rows * width / tasks()).clamp(48, fitting.max(PIXELS));
     Parts::new(geometry.batch(), rows, width, pixels)
 }
 

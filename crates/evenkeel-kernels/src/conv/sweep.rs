@@ -5,6 +5,7 @@ use super::plan;
 use super::window::{Part, View, Views, destination_offsets, source_offsets, view_rows};
 use crate::gemm::lanes;
 use crate::gemm::panels::{Panels, Strided, pack_panel};
+use crate::gemm::prepared::with_prepared;
 use crate::gemm::rows::RowProduct;
 use crate::gemm::scratch::{with_indices, with_scratch};
 use crate::gemm::target::Target;
@@ -78,9 +79,10 @@ fn sweep(
     let tables = plan.parts.largest();
     // SAFETY: tasks have different destination pixels or different panels.
     let target = unsafe { Target::new(destination) };
-    with_scratch(packed_length, |packed| {
+    let pack = |packed: &mut [f32]| {
         pack_weights(geometry, views, direction, panels, weight, packed);
-        let packed = &*packed;
+    };
+    with_prepared(packed_length, pack, |packed| {
         with_indices(|offsets| {
             for view in &views.views {
                 source_offsets(&views.frame, view, &tables, offsets);

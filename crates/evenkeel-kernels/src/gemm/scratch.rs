@@ -4,11 +4,42 @@ use std::cell::RefCell;
 
 /// One cache line; the unit of allocation, so that vectors loaded from scratch never straddle two lines.
 #[repr(C, align(64))]
-#[derive(Clone, Copy)]
-struct Line([f32; Line::LENGTH]);
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Line([f32; Line::LENGTH]);
 
 impl Line {
     const LENGTH: usize = 16;
+
+    /// Lines that hold `length` f32.
+    pub fn count(length: usize) -> usize {
+        length.div_ceil(Line::LENGTH)
+    }
+
+    /// Makes `lines` hold `length` f32 and no line more.
+    pub fn resize(lines: &mut Vec<Line>, length: usize) {
+        lines.resize(Line::count(length), Line([0.0; Line::LENGTH]));
+    }
+}
+
+/// The first `length` f32 of `lines`.
+///
+/// # Panics
+/// Where they hold less.
+pub(super) fn floats(lines: &[Line], length: usize) -> &[f32] {
+    assert!(lines.len() >= Line::count(length));
+    // SAFETY: `lines` holds at least `length` initialized f32 in a row (`Line` is `repr(C)` and has no padding: 16 f32 are 64 bytes,
+    // its alignment).
+    unsafe { std::slice::from_raw_parts(lines.as_ptr().cast::<f32>(), length) }
+}
+
+/// The first `length` f32 of `lines`.
+///
+/// # Panics
+/// Where they hold less.
+pub(super) fn floats_mut(lines: &mut [Line], length: usize) -> &mut [f32] {
+    assert!(lines.len() >= Line::count(length));
+    // SAFETY: as in `floats`, and the borrow is exclusive.
+    unsafe { std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast::<f32>(), length) }
 }
 
 thread_local! {
@@ -20,14 +51,10 @@ thread_local! {
 /// Runs `body` with `length` f32, aligned to a cache line. What they hold is left over from earlier calls: write before reading.
 pub(crate) fn with_scratch<R>(length: usize, body: impl FnOnce(&mut [f32]) -> R) -> R {
     let mut lines = LINES.with_borrow_mut(|free| free.pop()).unwrap_or_default();
-    let needed = length.div_ceil(Line::LENGTH);
-    if lines.len() < needed {
-        lines.resize(needed, Line([0.0; Line::LENGTH]));
+    if lines.len() < Line::count(length) {
+        Line::resize(&mut lines, length);
     }
-    // SAFETY: `lines` holds at least `length` initialized f32 in a row (`Line` is `repr(C)` and has no padding: 16 f32 are 64
-    // bytes, its alignment), and is borrowed by nobody else until `body` returns.
-    let slice = unsafe { std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast::<f32>(), length) };
-    let result = body(slice);
+    let result = body(floats_mut(&mut lines, length));
     LINES.with_borrow_mut(|free| free.push(lines));
     result
 }

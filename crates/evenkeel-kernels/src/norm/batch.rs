@@ -39,7 +39,7 @@ pub struct BatchNorm<'a> {
 }
 
 impl<'a> BatchNorm<'a> {
-    fn check(&self) -> Result<Inputs<'a>> {
+    pub(super) fn check(&self) -> Result<Inputs<'a>> {
         let BatchNorm {
             shape, x, affine, ..
         } = *self;
@@ -189,7 +189,7 @@ pub fn backward_inference(
     Ok(())
 }
 
-fn check_backward<'a>(
+pub(super) fn check_backward<'a>(
     norm: &BatchNorm<'a>,
     dy: &[f32],
     gradients: &AffineGradients,

@@ -239,10 +239,9 @@ impl<A: ActivationFunction, const RESIDUAL: bool> Passes for Forward<'_, A, RESI
         let count = merge_pieces(measurements, channels, self.slab.piece_counts());
         let (mean, deviations) = measurements[..2 * channels].split_at(channels);
         let size = channels / groups;
-        let units = self.slab.samples * groups;
         // SAFETY: every sample has its own units, and is finished once.
         let [means, rests, inverses] = [0, 1, 2].map(|array| unsafe {
-            let start = array * units + sample * groups;
+            let start = (3 * sample + array) * groups;
             self.saved.part(start..start + groups)
         });
         for group in 0..groups {
@@ -320,7 +319,8 @@ impl<A, const RESIDUAL: bool> Backward<'_, A, RESIDUAL> {
     #[inline(always)]
     fn saved(&self, sample: usize, channel: usize) -> Saved {
         let size = self.slab.columns.channels / self.groups;
-        Saved::read(self.saved, sample * self.groups + channel / size)
+        let own = &self.saved[3 * sample * self.groups..][..3 * self.groups];
+        Saved::read(own, channel / size)
     }
 
     /// Merges the sums of a sample's pieces and fills the parameters of the map, in which `affine` scales the gradient.

@@ -18,13 +18,13 @@ pub(super) fn check_groups(shape: Shape, groups: usize) -> Result<usize> {
             shape.channels
         )));
     }
-    checked_product("saved statistics", &[3, shape.batch, groups])
+    checked_product("saved statistics", &[shape.batch, 3, groups])
 }
 
 /// `y = activation((x - mean) / sqrt(variance + epsilon) * gamma + beta)` with the mean and the biased variance of every sample
 /// and group of `channels / groups` neighbouring channels, over all positions.
 ///
-/// `saved` receives what [`backward`] needs: `[3, batch, groups]`, the means rounded to f32, what the rounding lost, and
+/// `saved` receives what [`backward`] needs: `[batch, 3, groups]`, the means rounded to f32, what the rounding lost, and
 /// `1 / sqrt(variance + epsilon)`.
 ///
 /// # Errors

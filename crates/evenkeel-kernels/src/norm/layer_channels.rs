@@ -30,7 +30,7 @@ fn check<'a>(
 /// `y = activation((x - mean) / sqrt(variance + epsilon) * gamma + beta)` with the mean and the biased variance over the channels
 /// of every position.
 ///
-/// `saved` receives what [`backward`] needs: `[3, batch * positions]`, the means rounded to f32, what the rounding lost, and
+/// `saved` receives what [`backward`] needs: `[batch * positions, 3]`, the means rounded to f32, what the rounding lost, and
 /// `1 / sqrt(variance + epsilon)`.
 ///
 /// # Errors

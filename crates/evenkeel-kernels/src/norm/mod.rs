@@ -2,7 +2,7 @@
 //!
 //! | file | statistics over | of every |
 //! |---|---|---|
-//! | [`batch`] | batch and positions | channel |
+//! | [`batch`] | batch and positions | channel; [`batch_segments`] does it segment by segment |
 //! | [`renorm`] | as [`batch`], corrected towards the running statistics | channel |
 //! | [`group`] | positions and a group's channels | sample and group (one group: layer norm; a group a channel: instance norm) |
 //! | [`evo`] | as [`group`], with a gate in place of centring and activation | sample and group |
@@ -47,6 +47,7 @@ mod slab;
 mod sum_rows;
 
 pub mod batch;
+pub mod batch_segments;
 pub mod evo;
 pub mod evo_batch;
 pub mod filter_response;

@@ -204,6 +204,28 @@ impl Saved {
             inverse_deviation: saved[2 * units + index],
         }
     }
+
+    /// Reads row `index` of `[rows, 3]`.
+    #[inline(always)]
+    pub fn read_row(saved: &[f32], index: usize) -> Self {
+        let row = &saved[3 * index..3 * index + 3];
+        Saved {
+            mean: row[0],
+            mean_rest: row[1],
+            inverse_deviation: row[2],
+        }
+    }
+
+    /// Writes row `index` of `[rows, 3]`.
+    #[inline(always)]
+    pub fn write_row(self, saved: &mut [f32], index: usize) {
+        let Saved {
+            mean,
+            mean_rest,
+            inverse_deviation,
+        } = self;
+        saved[3 * index..3 * index + 3].copy_from_slice(&[mean, mean_rest, inverse_deviation]);
+    }
 }
 
 /// `1 / sqrt(variance + epsilon)`, at most the largest f32 (a constant with epsilon 0 has no deviation to divide by).

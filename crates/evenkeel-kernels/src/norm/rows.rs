@@ -53,7 +53,7 @@ impl Inputs<'_> {
     }
 }
 
-/// Normalizes every row. `saved` receives `[3, rows]` as [`Saved`] lays them out where `CENTRED`, else `[rows]`.
+/// Normalizes every row. `saved` receives `[rows, 3]`, a [`Saved`] each, where `CENTRED`, else `[rows]`.
 pub(super) fn forward<const CENTRED: bool>(
     inputs: Inputs,
     epsilon: f32,
@@ -71,16 +71,10 @@ pub(super) fn forward<const CENTRED: bool>(
         for_each_task(rows.div_ceil(size), inputs.x.len(), |task| {
             let range = piece(task, size, rows);
             let elements = range.start * channels..range.end * channels;
-            let arrays = if CENTRED { 3 } else { 1 };
+            let values = if CENTRED { 3 } else { 1 };
             // SAFETY: pieces do not overlap.
-            let (y, mut saved) = unsafe {
-                let saved = std::array::from_fn(|array| {
-                    if array < arrays {
-                        self::part(&saved, array * rows, &range)
-                    } else {
-                        &mut []
-                    }
-                });
+            let (y, saved) = unsafe {
+                let saved = saved.part(range.start * values..range.end * values);
                 (y.part(elements.clone()), saved)
             };
             with_fused!(inputs.activation, |activation| dispatch(Forward::<
@@ -94,26 +88,13 @@ pub(super) fn forward<const CENTRED: bool>(
                 activation,
                 stream: streams(inputs.x.len(), y, channels),
                 y,
-                saved: &mut saved,
+                saved,
             }));
         });
     });
 }
 
-/// Rows `range` of the array that starts at `start`.
-///
-/// # Safety
-/// As [`DisjointMut::part`].
-unsafe fn part<'a>(
-    array: &DisjointMut<'a, f32>,
-    start: usize,
-    range: &std::ops::Range<usize>,
-) -> &'a mut [f32] {
-    // SAFETY: the caller's promise.
-    unsafe { array.part(start + range.start..start + range.end) }
-}
-
-struct Forward<'a, 'b, A, const CENTRED: bool> {
+struct Forward<'a, A, const CENTRED: bool> {
     channels: usize,
     x: &'a [f32],
     /// Gamma and beta, padded.
@@ -122,10 +103,10 @@ struct Forward<'a, 'b, A, const CENTRED: bool> {
     activation: A,
     stream: bool,
     y: &'a mut [f32],
-    saved: &'b mut [&'a mut [f32]; 3],
+    saved: &'a mut [f32],
 }
 
-impl<A: ActivationFunction, const CENTRED: bool> SimdOp for Forward<'_, '_, A, CENTRED> {
+impl<A: ActivationFunction, const CENTRED: bool> SimdOp for Forward<'_, A, CENTRED> {
     type Output = ();
 
     #[inline(always)]
@@ -150,7 +131,7 @@ impl<A: ActivationFunction, const CENTRED: bool> SimdOp for Forward<'_, '_, A, C
     }
 }
 
-impl<A: ActivationFunction, const CENTRED: bool> Forward<'_, '_, A, CENTRED> {
+impl<A: ActivationFunction, const CENTRED: bool> Forward<'_, A, CENTRED> {
     /// Normalizes `R` rows from `first`.
     #[inline(always)]
     fn block<S: Simd, const R: usize>(&mut self, simd: S, first: usize) {
@@ -161,11 +142,9 @@ impl<A: ActivationFunction, const CENTRED: bool> Forward<'_, '_, A, CENTRED> {
         let units = row_statistics::<S, CENTRED, R>(simd, x, channels, self.epsilon);
         for (index, unit) in units.into_iter().enumerate() {
             if CENTRED {
-                self.saved[0][first + index] = unit.mean;
-                self.saved[1][first + index] = unit.mean_rest;
-                self.saved[2][first + index] = unit.inverse_deviation;
+                unit.write_row(self.saved, first + index);
             } else {
-                self.saved[0][first + index] = unit.inverse_deviation;
+                self.saved[first + index] = unit.inverse_deviation;
             }
         }
         let mut rows = [Row::new(simd, Saved::default()); R];
@@ -285,7 +264,7 @@ impl<A: ActivationFunction, const CENTRED: bool> Backward<'_, '_, A, CENTRED> {
     #[inline(always)]
     fn unit(&self, row: usize) -> Saved {
         if CENTRED {
-            Saved::read(self.saved, self.first_row + row)
+            Saved::read_row(self.saved, self.first_row + row)
         } else {
             Saved {
                 mean: 0.0,

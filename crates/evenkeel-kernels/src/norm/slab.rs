@@ -6,7 +6,7 @@
 
 use super::columns::{Columns, TILE_ROWS};
 use super::scratch::{with_f32, with_f64};
-use crate::parallel::{DisjointMut, for_each_task, for_each_task_backwards, piece};
+use crate::parallel::{self, DisjointMut, for_each_task, for_each_task_backwards, piece};
 use std::ops::Range;
 
 /// Elements of a piece, about: small enough to stay in a core's second-level cache beside its gradient.
@@ -83,7 +83,7 @@ pub(super) fn run(slab: Slab, passes: &dyn Passes, after: impl FnOnce(&[f64], us
     let length = passes.measurement_length();
     let stride = slab.pieces * length;
     let work = slab.elements();
-    let threads = rayon::current_num_threads();
+    let threads = parallel::threads();
     let by_sample =
         slab.pieces == 1 || slab.samples >= 4 * threads || slab.samples.is_multiple_of(threads);
     with_f64(slab.samples * stride, |measurements| {

@@ -18,6 +18,7 @@ use super::window::{Frame, Part, Parts, Views};
 use crate::gemm::columns::ColumnProduct;
 use crate::gemm::lanes;
 use crate::gemm::panels::{Panels, Strided, pack_panel};
+use crate::gemm::prepared::with_prepared;
 use crate::gemm::rows::{RowProduct, Run};
 use crate::gemm::scratch::{with_indices, with_scratch};
 use crate::gemm::target::Target;
@@ -134,9 +135,10 @@ pub(super) fn forward<P: Points<TAPS, POINTS>, const TAPS: usize, const POINTS: 
         return;
     }
     let outputs = DisjointMut::new(output);
-    with_scratch(POINTS * matrix, |packed| {
+    let pack = |packed: &mut [f32]| {
         pack_kernel::<P, TAPS, POINTS>(geometry, &pass, weight, packed);
-        let packed = &*packed;
+    };
+    with_prepared(POINTS * matrix, pack, |packed| {
         with_indices(|offsets| {
             pass.offsets(offsets);
             let tiles = offsets.len();
@@ -197,14 +199,16 @@ fn narrow_forward<P: Points<TAPS, POINTS>, const TAPS: usize, const POINTS: usiz
     let (columns, lanes) = (geometry.out_channels(), pass.panels.lanes());
     let length = POINTS * pass.depth * lanes;
     let outputs = DisjointMut::new(output);
-    with_scratch(2 * length, |scratch| {
-        let (kernel, packed) = scratch.split_at_mut(length);
-        pack_kernel::<P, TAPS, POINTS>(geometry, pass, weight, packed);
-        for (index, row) in packed.chunks_exact(lanes).enumerate() {
-            let (point, element) = (index / pass.depth, index % pass.depth);
-            kernel[(element * POINTS + point) * lanes..][..lanes].copy_from_slice(row);
-        }
-        let kernel = &*kernel;
+    let pack = |kernel: &mut [f32]| {
+        with_scratch(length, |packed| {
+            pack_kernel::<P, TAPS, POINTS>(geometry, pass, weight, packed);
+            for (index, row) in packed.chunks_exact(lanes).enumerate() {
+                let (point, element) = (index / pass.depth, index % pass.depth);
+                kernel[(element * POINTS + point) * lanes..][..lanes].copy_from_slice(row);
+            }
+        });
+    };
+    with_prepared(length, pack, |kernel| {
         with_indices(|offsets| {
             pass.offsets(offsets);
             let offsets = &offsets[..];
@@ -285,7 +289,7 @@ pub(super) fn backward_weights<P: Points<TAPS, POINTS>, const TAPS: usize, const
     let group = plan::row_gradient_group(POINTS * padded);
     let matrix = pass.depth * columns;
     let count = pass.parts.count();
-    let segment_parts = count.div_ceil(plan::ROW_SEGMENTS).max(1);
+    let segment_parts = count.div_ceil(plan::row_segments()).max(1);
     let segments = count.div_ceil(segment_parts);
     with_scratch(segments * POINTS * matrix, |partials| {
         // SAFETY: segments and points have sums of their own.

@@ -8,6 +8,7 @@ use super::steps::{Layout, Matrices, Multiply, TransformOutput, TransformSource}
 use super::tiles::Tiling;
 use crate::gemm::lanes;
 use crate::gemm::panels::Panels;
+use crate::gemm::prepared::with_prepared;
 use crate::gemm::scratch::with_scratch;
 use crate::gemm::target::Target;
 use crate::isa::dispatch;
@@ -183,9 +184,8 @@ impl<
         let source_layout = Layout::new(plan.group, rows, Self::SOURCES);
         let product_layout = Layout::new(plan.group, widest.unwrap_or(0), Self::PRODUCTS);
         let kernel_layout = self.matrices(rows);
-        with_scratch(kernel_layout.length(panels), |packed| {
-            self.transform_kernels(packed);
-            let packed = &*packed;
+        let transform = |packed: &mut [f32]| self.transform_kernels(packed);
+        with_prepared(kernel_layout.length(panels), transform, |packed| {
             let tasks = self.tiling.count().div_ceil(plan.tiles);
             for_each_task(tasks, self.geometry.multiplications(), |task| {
                 let tiles = piece(task, plan.tiles, self.tiling.count());
