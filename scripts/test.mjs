@@ -94,6 +94,7 @@ report.step('cargo clippy, the addon', () =>
   cargoCheck('clippy', ['clippy', '--locked', '--package', 'evenkeel-node', ...denyWarnings]),
 );
 report.step('cargo test', () => cargoTest(rustTests, {}));
+report.step('cargo test, the addon', () => cargoTest(['test', '--locked', '--package', 'evenkeel-node', '--lib'], {}));
 for (const level of lowerInstructionSets()) {
   report.step(`cargo test on ${level}`, () => cargoTest([...rustTests, '--lib', '--tests'], { EVENKEEL_ISA: level }));
 }

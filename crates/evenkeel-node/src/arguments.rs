@@ -87,6 +87,22 @@ impl<'a> Arguments<'a> {
             .and_then(size_of_word)
     }
 
+    /// How many arguments were read.
+    pub fn position(&self) -> usize {
+        self.next
+    }
+
+    /// The next argument as a size, which stays to be read.
+    pub fn peek(&self) -> Outcome<usize> {
+        let word = self.words.get(self.next).copied();
+        size_of_word(word.ok_or_else(|| Failure::internal("an argument is missing"))?)
+    }
+
+    /// The words of the outputs and of the arguments.
+    pub fn split(&self) -> (&'a [f64], &'a [f64]) {
+        (self.outputs, self.words)
+    }
+
     /// The next argument as a number.
     pub fn f64(&mut self) -> Outcome<f64> {
         let word = self

@@ -70,7 +70,7 @@ pub fn version() -> &'static str {
 pub fn operation_names() -> Vec<&'static str> {
     operations::table()
         .into_iter()
-        .map(|(name, _)| name)
+        .map(|entry| entry.name)
         .collect()
 }
 

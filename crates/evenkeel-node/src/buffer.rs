@@ -13,6 +13,8 @@ pub enum DType {
     Int32,
     /// Bytes.
     Uint8,
+    /// 64-bit floating point: sums on their way from one command to the next, which JavaScript never sees.
+    Float64,
 }
 
 impl DType {
@@ -31,6 +33,7 @@ impl DType {
         match self {
             DType::Float32 | DType::Int32 => 4,
             DType::Uint8 => 1,
+            DType::Float64 => 8,
         }
     }
 
@@ -40,6 +43,7 @@ impl DType {
             DType::Float32 => "float32",
             DType::Int32 => "int32",
             DType::Uint8 => "uint8",
+            DType::Float64 => "float64",
         }
     }
 }
@@ -53,15 +57,31 @@ struct Line([u8; LINE]);
 
 /// The elements of one tensor. Dropped, its memory goes back to the pool it came from.
 pub struct Buffer {
-    lines: Vec<Line>,
-    pool: Pool,
+    memory: Memory,
     dtype: DType,
     length: usize,
 }
 
+enum Memory {
+    /// A buffer's own.
+    Own(Vec<Line>, Pool),
+    /// A part of another buffer's.
+    View(View),
+}
+
+/// The address of a part of a buffer.
+struct View(*mut u8);
+
+// SAFETY: whoever makes a view ([`Buffer::view`]) promises that the thread that has it may use the memory.
+unsafe impl Send for View {}
+// SAFETY: as above; a shared view is only read.
+unsafe impl Sync for View {}
+
 impl Drop for Buffer {
     fn drop(&mut self) {
-        self.pool.give(std::mem::take(&mut self.lines));
+        if let Memory::Own(lines, pool) = &mut self.memory {
+            pool.give(std::mem::take(lines));
+        }
     }
 }
 
@@ -85,11 +105,51 @@ unsafe impl Element for u32 {
     const DTYPE: DType = DType::Int32;
 }
 // SAFETY: plain numbers.
+unsafe impl Element for f64 {
+    const DTYPE: DType = DType::Float64;
+}
+// SAFETY: plain numbers.
 unsafe impl Element for u8 {
     const DTYPE: DType = DType::Uint8;
 }
 
 impl Buffer {
+    /// `length` elements at `address`, which belong to another buffer.
+    ///
+    /// # Safety
+    /// As long as the view lives, `address` must be valid and aligned for `length` initialized elements of `dtype` and hold still; nobody
+    /// else may read what is written through the view, nor write anything of it.
+    pub unsafe fn view(address: *mut u8, dtype: DType, length: usize) -> Self {
+        Buffer {
+            memory: Memory::View(View(address)),
+            dtype,
+            length,
+        }
+    }
+
+    /// The address of a view; none of a buffer with memory of its own.
+    pub fn view_address(&self) -> Option<*mut u8> {
+        match &self.memory {
+            Memory::Own(..) => None,
+            Memory::View(view) => Some(view.0),
+        }
+    }
+
+    fn address(&self) -> *const u8 {
+        match &self.memory {
+            Memory::Own(lines, _) => lines.as_ptr().cast(),
+            Memory::View(view) => view.0,
+        }
+    }
+
+    /// Where the elements begin.
+    pub fn address_mut(&mut self) -> *mut u8 {
+        match &mut self.memory {
+            Memory::Own(lines, _) => lines.as_mut_ptr().cast(),
+            Memory::View(view) => view.0,
+        }
+    }
+
     /// The number of elements.
     pub fn len(&self) -> usize {
         self.length
@@ -104,9 +164,9 @@ impl Buffer {
         if self.dtype != T::DTYPE {
             return Err(wrong_dtype(T::DTYPE, self.dtype));
         }
-        // SAFETY: `lines` holds at least `length` elements (the pool made it so), all initialized; a Line is aligned to 64
-        // bytes, and every bit pattern is a T.
-        Ok(unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.length) })
+        // SAFETY: the memory holds at least `length` elements (the pool made it so, or the maker of a view promised it), all
+        // initialized; it is aligned for them, and every bit pattern is a T.
+        Ok(unsafe { std::slice::from_raw_parts(self.address().cast(), self.length) })
     }
 
     fn typed_mut<T: Element>(&mut self) -> Outcome<&mut [T]> {
@@ -114,7 +174,7 @@ impl Buffer {
             return Err(wrong_dtype(T::DTYPE, self.dtype));
         }
         // SAFETY: as in `typed`, and the borrow is exclusive.
-        Ok(unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.length) })
+        Ok(unsafe { std::slice::from_raw_parts_mut(self.address_mut().cast(), self.length) })
     }
 
     /// The elements, of a float32 buffer.
@@ -124,6 +184,16 @@ impl Buffer {
 
     /// The elements, of a float32 buffer.
     pub fn f32_mut(&mut self) -> Outcome<&mut [f32]> {
+        self.typed_mut()
+    }
+
+    /// The elements, of a float64 buffer.
+    pub fn f64(&self) -> Outcome<&[f64]> {
+        self.typed()
+    }
+
+    /// The elements, of a float64 buffer.
+    pub fn f64_mut(&mut self) -> Outcome<&mut [f64]> {
         self.typed_mut()
     }
 
@@ -159,20 +229,15 @@ impl Buffer {
 
     /// The bytes of all elements.
     pub fn bytes(&self) -> &[u8] {
-        // SAFETY: `lines` holds at least this many initialized bytes.
-        unsafe {
-            std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.length * self.dtype.size())
-        }
+        // SAFETY: the memory holds at least this many initialized bytes.
+        unsafe { std::slice::from_raw_parts(self.address(), self.length * self.dtype.size()) }
     }
 
     /// The bytes of all elements.
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         // SAFETY: as in `bytes`; every bit pattern is a value of every dtype; the borrow is exclusive.
         unsafe {
-            std::slice::from_raw_parts_mut(
-                self.lines.as_mut_ptr().cast(),
-                self.length * self.dtype.size(),
-            )
+            std::slice::from_raw_parts_mut(self.address_mut(), self.length * self.dtype.size())
         }
     }
 }
@@ -235,8 +300,7 @@ impl Pool {
             if let Some(lines) = shelves.free.get_mut(&class).and_then(Vec::pop) {
                 shelves.free_lines -= class;
                 return Ok(Buffer {
-                    lines,
-                    pool: self.clone(),
+                    memory: Memory::Own(lines, self.clone()),
                     dtype,
                     length,
                 });
@@ -253,8 +317,7 @@ impl Pool {
         }
         lines.resize(class, Line([0; LINE]));
         Ok(Buffer {
-            lines,
-            pool: self.clone(),
+            memory: Memory::Own(lines, self.clone()),
             dtype,
             length,
         })

@@ -10,9 +10,13 @@ enum Slot {
     Poisoned(Failure),
 }
 
+/// Slots from here on are for what one command leaves to the next without JavaScript knowing.
+const FIRST_TEMPORARY: usize = 1 << 40;
+
 /// All live tensors of a stream and the pool that their bytes come from.
 pub struct Heap {
     slots: Vec<Slot>,
+    temporaries: Vec<Slot>,
     pool: Pool,
 }
 
@@ -21,16 +25,28 @@ impl Heap {
     pub fn new(pool: Pool) -> Self {
         Heap {
             slots: Vec::new(),
+            temporaries: Vec::new(),
             pool,
         }
     }
 
     /// The tensor in `slot`, or the failure that poisoned it.
     pub fn get(&self, slot: usize) -> Outcome<&Buffer> {
-        match self.slots.get(slot) {
+        match self.slot(slot) {
             Some(Slot::Live(buffer)) => Ok(buffer),
             Some(Slot::Poisoned(failure)) => Err(failure.clone()),
             Some(Slot::Empty) | None => Err(Failure::internal(format!("slot {slot} is empty"))),
+        }
+    }
+
+    /// Where the elements of the tensor in `slot` begin.
+    pub fn address(&mut self, slot: usize) -> Outcome<*mut u8> {
+        self.get(slot)?;
+        match self.slot_mut(slot) {
+            Slot::Live(buffer) => Ok(buffer.address_mut()),
+            Slot::Empty | Slot::Poisoned(_) => {
+                Err(Failure::internal("a tensor without an address"))
+            }
         }
     }
 
@@ -60,6 +76,41 @@ impl Heap {
         self.allocate(DType::Float32, length)
     }
 
+    /// A buffer of `length` elements with any contents for the output in `slot`, which [`Heap::put`] makes it: the view that lies
+    /// there already as its place, else a new one.
+    pub fn output(&self, slot: usize, dtype: DType, length: usize) -> Outcome<Buffer> {
+        let place = match self.slot(slot) {
+            Some(Slot::Live(place)) => place,
+            _ => return self.allocate(dtype, length),
+        };
+        match place.view_address() {
+            None => self.allocate(dtype, length),
+            Some(address) if place.dtype() == dtype && place.len() == length => {
+                // SAFETY: the same memory as the view in the slot, which no command reads before it is put there again.
+                Ok(unsafe { Buffer::view(address, dtype, length) })
+            }
+            Some(_) => Err(Failure::internal(format!(
+                "an output of {length} {} elements has a place of {} {} elements",
+                dtype.name(),
+                place.len(),
+                place.dtype().name(),
+            ))),
+        }
+    }
+
+    /// As [`Heap::output`], of float32.
+    pub fn output_f32(&self, slot: usize, length: usize) -> Outcome<Buffer> {
+        self.output(slot, DType::Float32, length)
+    }
+
+    /// An empty slot for a temporary tensor. Release it when it is done with.
+    pub fn temporary(&mut self) -> usize {
+        let empty = |slot: &Slot| matches!(slot, Slot::Empty);
+        let index = self.temporaries.iter().position(empty);
+        let index = index.unwrap_or(self.temporaries.len());
+        FIRST_TEMPORARY + index
+    }
+
     /// Makes `buffer` the tensor in `slot`.
     pub fn put(&mut self, slot: usize, buffer: Buffer) {
         self.set(slot, Slot::Live(buffer));
@@ -72,7 +123,7 @@ impl Heap {
 
     /// Frees `slot`.
     pub fn release(&mut self, slot: usize) {
-        if slot < self.slots.len() {
+        if slot < self.slots.len() || slot >= FIRST_TEMPORARY {
             self.set(slot, Slot::Empty);
         }
     }
@@ -92,7 +143,7 @@ impl Heap {
         }
         let lost = || Failure::internal("an update of this tensor did not return");
         let mut buffers = slots.map(|slot| {
-            match std::mem::replace(&mut self.slots[slot], Slot::Poisoned(lost())) {
+            match std::mem::replace(self.slot_mut(slot), Slot::Poisoned(lost())) {
                 Slot::Live(buffer) => buffer,
                 // Every slot was just seen to be live.
                 Slot::Empty | Slot::Poisoned(_) => unreachable!(),
@@ -100,15 +151,30 @@ impl Heap {
         });
         let outcome = update(self, &mut buffers);
         for (slot, buffer) in slots.into_iter().zip(buffers) {
-            self.slots[slot] = Slot::Live(buffer);
+            self.set(slot, Slot::Live(buffer));
         }
         outcome
     }
 
     fn set(&mut self, slot: usize, value: Slot) {
-        if slot >= self.slots.len() {
-            self.slots.resize_with(slot + 1, || Slot::Empty);
+        *self.slot_mut(slot) = value;
+    }
+
+    fn slot(&self, slot: usize) -> Option<&Slot> {
+        match slot.checked_sub(FIRST_TEMPORARY) {
+            None => self.slots.get(slot),
+            Some(index) => self.temporaries.get(index),
         }
-        self.slots[slot] = value;
+    }
+
+    fn slot_mut(&mut self, slot: usize) -> &mut Slot {
+        let (slots, index) = match slot.checked_sub(FIRST_TEMPORARY) {
+            None => (&mut self.slots, slot),
+            Some(index) => (&mut self.temporaries, index),
+        };
+        if index >= slots.len() {
+            slots.resize_with(index + 1, || Slot::Empty);
+        }
+        &mut slots[index]
     }
 }

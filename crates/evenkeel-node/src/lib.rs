@@ -13,4 +13,5 @@ mod failure;
 mod heap;
 mod loader;
 mod operations;
+mod segments;
 mod stream;

@@ -5,11 +5,13 @@ use crate::buffer::{DType, Pool};
 use crate::failure::{Failure, Outcome};
 use crate::heap::Heap;
 use crate::loader::{Batch, Delivery, Loader};
-use crate::operations::{self, Operation};
+use crate::operations::{self, Entry, run_command};
+use crate::segments::cutting::{Cut, Stages};
+use crate::segments::execution;
+use crate::segments::group::Group;
 use std::collections::HashMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::sync::{Arc, Condvar, Mutex, Once, OnceLock, PoisonError};
 use std::time::Instant;
 
@@ -93,11 +95,14 @@ impl Stream {
         let (queue, jobs) = channel();
         let pending = Arc::new(Pending::default());
         let pool = Pool::default();
+        let table = operations::table();
         let compute = Compute {
             heap: Heap::new(pool.clone()),
             jobs,
             pending: pending.clone(),
-            table: operations::table(),
+            group: Group::default(),
+            free: table.iter().position(|entry| entry.name == "free"),
+            table,
             failure: None,
             profile: None,
         };
@@ -233,7 +238,11 @@ struct Compute {
     heap: Heap,
     jobs: Receiver<Job>,
     pending: Arc<Pending>,
-    table: Vec<(&'static str, Operation)>,
+    table: Vec<Entry>,
+    /// The index of the operation that frees a tensor.
+    free: Option<usize>,
+    /// Commands that wait to be run together.
+    group: Group,
     /// The first failure of a command that had no output to poison.
     failure: Option<Failure>,
     profile: Option<Profile>,
@@ -244,6 +253,24 @@ struct Profile {
     origin: Instant,
     /// Operation, start and duration in seconds, for each command.
     times: Vec<f64>,
+}
+
+impl Profile {
+    /// Notes a command and returns its number.
+    fn add(&mut self, operation: usize) -> usize {
+        self.times.extend([operation as f64, 0.0, 0.0]);
+        self.times.len() / 3 - 1
+    }
+
+    /// Adds to the time of a command.
+    fn spend(&mut self, command: usize, start: f64, seconds: f64) {
+        if let Some([_, begin, duration]) = self.times.get_mut(3 * command..3 * command + 3) {
+            if *duration == 0.0 {
+                *begin = start;
+            }
+            *duration += seconds;
+        }
+    }
 }
 
 impl Compute {
@@ -267,7 +294,10 @@ impl Compute {
     }
 
     fn run(mut self) {
-        while let Ok(job) = self.jobs.recv() {
+        while let Some(job) = self.next() {
+            if !matches!(job, Job::Commands(..)) {
+                self.run_group();
+            }
             match job {
                 Job::Commands(words, count) => {
                     self.commands(&words);
@@ -322,6 +352,18 @@ impl Compute {
         }
     }
 
+    /// The next job; none when there will be no more. What waits is run before the thread would have to wait for it.
+    fn next(&mut self) -> Option<Job> {
+        match self.jobs.try_recv() {
+            Ok(job) => Some(job),
+            Err(TryRecvError::Empty) => {
+                self.run_group();
+                self.jobs.recv().ok()
+            }
+            Err(TryRecvError::Disconnected) => None,
+        }
+    }
+
     fn receive(&mut self, slots: &[usize], delivery: &Delivery) {
         let outcome = delivery
             .recv()
@@ -358,69 +400,93 @@ impl Compute {
             let (operation, count) = (*operation as usize, (*count as usize).min(rest.len()));
             let (command, next) = rest.split_at(count);
             words = next;
-            if self.profile.is_some() {
-                let start = Instant::now();
-                self.command(operation, command);
-                let duration = start.elapsed();
-                if let Some(profile) = &mut self.profile {
-                    let start = start.duration_since(profile.origin);
-                    profile.times.extend([
-                        operation as f64,
-                        start.as_secs_f64(),
-                        duration.as_secs_f64(),
-                    ]);
-                }
-            } else {
-                self.command(operation, command);
-            }
+            let timed = self
+                .profile
+                .as_mut()
+                .map_or(0, |profile| profile.add(operation));
+            self.enqueue(operation, command, timed);
         }
     }
 
-    fn command(&mut self, operation: usize, command: &[f64]) {
-        let Some(&(name, run)) = self.table.get(operation) else {
+    /// Adds a command to those that wait, or runs them and then it. It is the `timed`-th that a profile times.
+    fn enqueue(&mut self, operation: usize, command: &[f64], timed: usize) {
+        let Some(&Entry { cut, .. }) = self.table.get(operation) else {
             self.note(Err(Failure::internal(format!("no operation {operation}"))));
             return;
         };
-        let mut arguments = match Arguments::new(command) {
-            Ok(arguments) => arguments,
-            Err(failure) => return self.note(Err(failure)),
-        };
-        let heap = &mut self.heap;
-        // A panic can leave only the buffers of this one command in doubt: outputs are poisoned below, and `Heap::update` has
-        // poisoned what it lent out.
-        let outcome = catch_unwind(AssertUnwindSafe(|| {
-            run(heap, &mut arguments)?;
-            arguments.finish()
-        }))
-        .unwrap_or_else(|panic| {
-            let text = panic
-                .downcast_ref::<&str>()
-                .map(|text| (*text).to_owned())
-                .or_else(|| panic.downcast_ref::<String>().cloned())
-                .unwrap_or_default();
-            Err(Failure::internal(format!("panic: {text}")))
-        });
+        if Some(operation) == self.free {
+            if let [_, slot] = *command
+                && self.group.free(slot as usize)
+            {
+                return;
+            }
+            return self.run_one(operation, command, timed);
+        }
+        match cut {
+            None => {}
+            Some(Cut::Stages(stages)) => {
+                if let Ok(commands) = Stages::of(stages, command, &mut self.heap)
+                    && !commands.is_empty()
+                {
+                    for (name, words) in commands {
+                        let named = |entry: &Entry| entry.name == name;
+                        let operation = self.table.iter().position(named);
+                        self.enqueue(operation.unwrap_or(usize::MAX), &words, timed);
+                    }
+                    return;
+                }
+            }
+            Some(cut) => loop {
+                // What is wrong with the command, it will say itself.
+                match self.group.add(&self.heap, operation, cut, command, timed) {
+                    Ok(true) => return,
+                    Ok(false) | Err(_) if self.group.is_empty() => break,
+                    Ok(false) | Err(_) => self.run_group(),
+                }
+            },
+        }
+        self.run_group();
+        self.run_one(operation, command, timed);
+    }
+
+    /// Runs the commands that wait.
+    fn run_group(&mut self) {
+        if self.group.is_empty() {
+            return;
+        }
+        let start = Instant::now();
+        let timed = self.profile.is_some();
+        let result = execution::run(&self.group, &self.table, &mut self.heap, timed);
+        if let (Some(profile), Ok(times)) = (&mut self.profile, result) {
+            let mut start = start.duration_since(profile.origin).as_secs_f64();
+            for (step, seconds) in self.group.steps.iter().zip(times) {
+                profile.spend(step.timed, start, seconds);
+                start += seconds;
+            }
+        }
+        self.group.clear();
+    }
+
+    /// Runs one command on all of its tensors.
+    fn run_one(&mut self, operation: usize, command: &[f64], timed: usize) {
+        let start = Instant::now();
+        let outcome = run_command(&mut self.heap, &self.table[operation], command);
+        if let Some(profile) = &mut self.profile {
+            let seconds = start.elapsed().as_secs_f64();
+            let start = start.duration_since(profile.origin).as_secs_f64();
+            profile.spend(timed, start, seconds);
+        }
         if let Err(failure) = outcome {
-            let failure = Failure::new(failure.code, prefixed(name, &failure.message));
             let mut poisoned = false;
-            for slot in arguments.output_slots() {
-                self.heap.poison(slot, failure.clone());
-                poisoned = true;
+            if let Ok(arguments) = Arguments::new(command) {
+                for slot in arguments.output_slots() {
+                    self.heap.poison(slot, failure.clone());
+                    poisoned = true;
+                }
             }
             if !poisoned {
                 self.note(Err(failure));
             }
         }
-    }
-}
-
-/// `message` with the operation's name before it, unless it has one: a failure that came from an input keeps the name of the
-/// operation where it began.
-fn prefixed(name: &str, message: &str) -> String {
-    const MARK: &str = " failed: ";
-    if message.contains(MARK) {
-        message.to_owned()
-    } else {
-        format!("{name}{MARK}{message}")
     }
 }

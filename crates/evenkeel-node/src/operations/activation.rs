@@ -1,9 +1,10 @@
 //! Activation functions.
 
-use super::Family;
+use super::{Cuts, Family};
 use crate::arguments::Arguments;
 use crate::failure::Outcome;
 use crate::heap::Heap;
+use crate::segments::cutting::{Cut, Cutter};
 use evenkeel_kernels::activation::{
     Activation, activation_backward, activation_forward, prelu_backward, prelu_forward,
 };
@@ -13,6 +14,11 @@ pub const OPERATIONS: Family = &[
     ("activation_backward", backward),
     ("prelu", prelu),
     ("prelu_backward", prelu_gradient),
+];
+
+pub const CUTS: Cuts = &[
+    ("activation", Cut::Images(cut_forward)),
+    ("activation_backward", Cut::Images(cut_backward)),
 ];
 
 fn function(arguments: &mut Arguments) -> Outcome<Activation> {
@@ -27,7 +33,7 @@ fn function(arguments: &mut Arguments) -> Outcome<Activation> {
 fn forward(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
     let input = heap.f32(arguments.slot()?)?;
     let function = function(arguments)?;
-    let mut output = heap.allocate_f32(input.len())?;
+    let mut output = heap.output_f32(arguments.output(0)?, input.len())?;
     activation_forward(function, input, output.f32_mut()?)?;
     heap.put(arguments.output(0)?, output);
     Ok(())
@@ -38,7 +44,7 @@ fn backward(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
     let input = heap.f32(arguments.slot()?)?;
     let gradient = heap.f32(arguments.slot()?)?;
     let function = function(arguments)?;
-    let mut output = heap.allocate_f32(input.len())?;
+    let mut output = heap.output_f32(arguments.output(0)?, input.len())?;
     activation_backward(function, input, gradient, output.f32_mut()?)?;
     heap.put(arguments.output(0)?, output);
     Ok(())
@@ -49,7 +55,7 @@ fn prelu(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
     let input = heap.f32(arguments.slot()?)?;
     let slope = heap.f32(arguments.slot()?)?;
     let channels = arguments.usize()?;
-    let mut output = heap.allocate_f32(input.len())?;
+    let mut output = heap.output_f32(arguments.output(0)?, input.len())?;
     prelu_forward(input, slope, channels, output.f32_mut()?)?;
     heap.put(arguments.output(0)?, output);
     Ok(())
@@ -61,8 +67,8 @@ fn prelu_gradient(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
     let slope = heap.f32(arguments.slot()?)?;
     let gradient = heap.f32(arguments.slot()?)?;
     let channels = arguments.usize()?;
-    let mut input_gradient = heap.allocate_f32(input.len())?;
-    let mut slope_gradient = heap.allocate_f32(slope.len())?;
+    let mut input_gradient = heap.output_f32(arguments.output(0)?, input.len())?;
+    let mut slope_gradient = heap.output_f32(arguments.output(1)?, slope.len())?;
     prelu_backward(
         input,
         slope,
@@ -73,5 +79,20 @@ fn prelu_gradient(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
     )?;
     heap.put(arguments.output(0)?, input_gradient);
     heap.put(arguments.output(1)?, slope_gradient);
+    Ok(())
+}
+
+fn cut_forward(cutter: &mut Cutter) -> Outcome {
+    cutter.images()?;
+    function(cutter.arguments())?;
+    cutter.makes_like_first();
+    Ok(())
+}
+
+fn cut_backward(cutter: &mut Cutter) -> Outcome {
+    cutter.images()?;
+    cutter.images()?;
+    function(cutter.arguments())?;
+    cutter.makes_like_first();
     Ok(())
 }

@@ -1,10 +1,11 @@
 //! Filling, copying, accumulating and freeing tensors.
 
-use super::Family;
+use super::{Cuts, Family};
 use crate::arguments::Arguments;
 use crate::buffer::DType;
 use crate::failure::{Failure, Outcome};
 use crate::heap::Heap;
+use crate::segments::cutting::{Cut, Cutter};
 use evenkeel_kernels::elementwise::{BinaryOperation, binary_assign};
 
 pub const OPERATIONS: Family = &[
@@ -14,6 +15,8 @@ pub const OPERATIONS: Family = &[
     ("accumulate", accumulate),
     ("panic", panic),
 ];
+
+pub const CUTS: Cuts = &[("accumulate", Cut::Images(cut_accumulate))];
 
 /// `free(slot)`: the slot's bytes go back to the pool.
 fn free(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
@@ -32,6 +35,7 @@ fn fill(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
         DType::Float32 => buffer.f32_mut()?.fill(value as f32),
         DType::Int32 => buffer.i32_mut()?.fill(value as i32),
         DType::Uint8 => buffer.u8_mut()?.fill(value as u8),
+        DType::Float64 => buffer.f64_mut()?.fill(value),
     }
     heap.put(arguments.output(0)?, buffer);
     Ok(())
@@ -69,4 +73,11 @@ fn accumulate(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
 /// `[output] panic()`: what a bug in a kernel does. The tests use it to prove that the process survives one.
 fn panic(_: &mut Heap, _: &mut Arguments) -> Outcome {
     panic!("a panic on request");
+}
+
+fn cut_accumulate(cutter: &mut Cutter) -> Outcome {
+    cutter.updated()?;
+    cutter.images()?;
+    cutter.of_one_length();
+    Ok(())
 }

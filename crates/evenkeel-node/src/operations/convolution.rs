@@ -1,9 +1,10 @@
 //! 2-D convolution and its gradients.
 
-use super::Family;
+use super::{Cuts, Family};
 use crate::arguments::Arguments;
 use crate::failure::Outcome;
 use crate::heap::Heap;
+use crate::segments::cutting::{Cut, Cutter};
 use evenkeel_kernels::conv::{
     Conv2dGeometry, Conv2dOptions, conv2d_backward_data, conv2d_backward_weights, conv2d_forward,
 };
@@ -12,6 +13,12 @@ pub const OPERATIONS: Family = &[
     ("conv2d_forward", forward),
     ("conv2d_backward_data", backward_data),
     ("conv2d_backward_weights", backward_weights),
+];
+
+pub const CUTS: Cuts = &[
+    ("conv2d_forward", Cut::Images(cut_forward)),
+    ("conv2d_backward_data", Cut::Images(cut_backward_data)),
+    ("conv2d_backward_weights", Cut::Images(cut_backward_weights)),
 ];
 
 /// The next arguments: `batch, height, width, inChannels, outChannels, kernelHeight, kernelWidth, strideHeight, strideWidth,
@@ -45,7 +52,7 @@ fn forward(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
     let (input, weight) = (arguments.slot()?, arguments.slot()?);
     let bias = arguments.optional_slot()?;
     let geometry = geometry(arguments)?;
-    let mut output = heap.allocate_f32(geometry.output_length())?;
+    let mut output = heap.output_f32(arguments.output(0)?, geometry.output_length())?;
     conv2d_forward(
         &geometry,
         heap.f32(input)?,
@@ -61,7 +68,7 @@ fn forward(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
 fn backward_data(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
     let (gradient, weight) = (arguments.slot()?, arguments.slot()?);
     let geometry = geometry(arguments)?;
-    let mut input_gradient = heap.allocate_f32(geometry.input_length())?;
+    let mut input_gradient = heap.output_f32(arguments.output(0)?, geometry.input_length())?;
     conv2d_backward_data(
         &geometry,
         heap.f32(gradient)?,
@@ -76,7 +83,7 @@ fn backward_data(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
 fn backward_weights(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
     let (input, gradient) = (arguments.slot()?, arguments.slot()?);
     let geometry = geometry(arguments)?;
-    let mut weight_gradient = heap.allocate_f32(geometry.weight_length())?;
+    let mut weight_gradient = heap.output_f32(arguments.output(0)?, geometry.weight_length())?;
     conv2d_backward_weights(
         &geometry,
         heap.f32(input)?,
@@ -84,5 +91,48 @@ fn backward_weights(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
         weight_gradient.f32_mut()?,
     )?;
     heap.put(arguments.output(0)?, weight_gradient);
+    Ok(())
+}
+
+/// Bytes of weights beyond which a convolution is not cut: segments would each go through more weights than images.
+const CUT_WEIGHT_BYTES: usize = 640 * 1024;
+
+/// Bytes of a prepared weight: Winograd's F(4×4) makes 36 floats of 9.
+const PREPARED_BYTES: usize = 16;
+
+fn cut_geometry(cutter: &mut Cutter) -> Outcome<Conv2dGeometry> {
+    cutter.batch()?;
+    let geometry = geometry(cutter.arguments())?;
+    cutter.only_if(geometry.weight_length() * 4 <= CUT_WEIGHT_BYTES);
+    Ok(geometry)
+}
+
+fn cut_forward(cutter: &mut Cutter) -> Outcome {
+    cutter.images()?;
+    cutter.wholes(2)?;
+    let geometry = cut_geometry(cutter)?;
+    cutter.reads(geometry.input_length());
+    cutter.makes(geometry.output_length());
+    cutter.prepares(PREPARED_BYTES * geometry.weight_length());
+    Ok(())
+}
+
+fn cut_backward_data(cutter: &mut Cutter) -> Outcome {
+    cutter.images()?;
+    cutter.whole()?;
+    let geometry = cut_geometry(cutter)?;
+    cutter.reads(geometry.output_length());
+    cutter.makes(geometry.input_length());
+    cutter.prepares(PREPARED_BYTES * geometry.weight_length());
+    Ok(())
+}
+
+fn cut_backward_weights(cutter: &mut Cutter) -> Outcome {
+    cutter.images()?;
+    cutter.images()?;
+    let geometry = cut_geometry(cutter)?;
+    cutter.reads(geometry.input_length());
+    cutter.reads(geometry.output_length());
+    cutter.sums(geometry.weight_length());
     Ok(())
 }

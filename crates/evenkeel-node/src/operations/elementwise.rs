@@ -1,9 +1,10 @@
 //! Arithmetic, comparisons and choices, element by element.
 
-use super::Family;
+use super::{Cuts, Family};
 use crate::arguments::Arguments;
 use crate::failure::Outcome;
 use crate::heap::Heap;
+use crate::segments::cutting::{Cut, Cutter};
 use evenkeel_kernels::elementwise::{
     BinaryOperation, Operand, UnaryOperation, add_relu_backward, binary, binary_backward, select,
     unary, unary_backward,
@@ -19,6 +20,14 @@ pub const OPERATIONS: Family = &[
     ("select", choose),
 ];
 
+pub const CUTS: Cuts = &[
+    ("unary", Cut::Images(cut_one)),
+    ("unary_backward", Cut::Images(cut_one_gradient)),
+    ("binary", Cut::Images(cut_two)),
+    ("binary_backward", Cut::Images(cut_two_gradient)),
+    ("add_relu_backward", Cut::Images(cut_add_relu_gradient)),
+];
+
 fn unary_operation(arguments: &mut Arguments) -> Outcome<UnaryOperation> {
     Ok(UnaryOperation::from_code(
         arguments.usize()?,
@@ -31,7 +40,7 @@ fn unary_operation(arguments: &mut Arguments) -> Outcome<UnaryOperation> {
 fn one(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
     let input = heap.f32(arguments.slot()?)?;
     let operation = unary_operation(arguments)?;
-    let mut output = heap.allocate_f32(input.len())?;
+    let mut output = heap.output_f32(arguments.output(0)?, input.len())?;
     unary(operation, input, output.f32_mut()?)?;
     heap.put(arguments.output(0)?, output);
     Ok(())
@@ -42,7 +51,7 @@ fn one_gradient(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
     let input = heap.f32(arguments.slot()?)?;
     let gradient = heap.f32(arguments.slot()?)?;
     let operation = unary_operation(arguments)?;
-    let mut output = heap.allocate_f32(input.len())?;
+    let mut output = heap.output_f32(arguments.output(0)?, input.len())?;
     unary_backward(operation, input, gradient, output.f32_mut()?)?;
     heap.put(arguments.output(0)?, output);
     Ok(())
@@ -54,7 +63,7 @@ fn two(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
     let operation = BinaryOperation::from_code(arguments.usize()?)?;
     let (a_shape, b_shape) = (arguments.sizes()?, arguments.sizes()?);
     let shape = arguments.sizes()?;
-    let mut output = heap.allocate_f32(checked_product("binary", &shape)?)?;
+    let mut output = heap.output_f32(arguments.output(0)?, checked_product("binary", &shape)?)?;
     binary(
         operation,
         a,
@@ -80,7 +89,7 @@ fn two_gradient(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
     };
     let (a_shape, b_shape) = (arguments.sizes()?, arguments.sizes()?);
     let shape = arguments.sizes()?;
-    let mut output = heap.allocate_f32(gradient.len())?;
+    let mut output = heap.output_f32(arguments.output(0)?, gradient.len())?;
     binary_backward(
         operation,
         operand,
@@ -100,7 +109,7 @@ fn two_gradient(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
 fn add_relu_gradient(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
     let output = heap.f32(arguments.slot()?)?;
     let gradient = heap.f32(arguments.slot()?)?;
-    let mut result = heap.allocate_f32(output.len())?;
+    let mut result = heap.output_f32(arguments.output(0)?, output.len())?;
     add_relu_backward(output, gradient, result.f32_mut()?)?;
     heap.put(arguments.output(0)?, result);
     Ok(())
@@ -113,7 +122,7 @@ fn choose(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
     let condition_shape = arguments.sizes()?;
     let (a_shape, b_shape) = (arguments.sizes()?, arguments.sizes()?);
     let shape = arguments.sizes()?;
-    let mut output = heap.allocate_f32(checked_product("select", &shape)?)?;
+    let mut output = heap.output_f32(arguments.output(0)?, checked_product("select", &shape)?)?;
     select(
         condition,
         &condition_shape,
@@ -125,5 +134,55 @@ fn choose(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
         &shape,
     )?;
     heap.put(arguments.output(0)?, output);
+    Ok(())
+}
+
+fn cut_one(cutter: &mut Cutter) -> Outcome {
+    cutter.images()?;
+    unary_operation(cutter.arguments())?;
+    cutter.makes_like_first();
+    Ok(())
+}
+
+fn cut_one_gradient(cutter: &mut Cutter) -> Outcome {
+    cutter.images()?;
+    cutter.images()?;
+    unary_operation(cutter.arguments())?;
+    cutter.makes_like_first();
+    Ok(())
+}
+
+/// The arguments `aShape, bShape, outputShape` of operands at positions 0 and 1; returns the elements of the output.
+fn cut_operands(cutter: &mut Cutter) -> Outcome<usize> {
+    let shapes = [cutter.shape()?, cutter.shape()?];
+    let whole = cutter.batch_shape()?;
+    for (operand, shape) in shapes.iter().enumerate() {
+        cutter.operand(operand, shape, &whole);
+    }
+    Ok(checked_product("binary", &whole)?)
+}
+
+fn cut_two(cutter: &mut Cutter) -> Outcome {
+    cutter.skip(2)?;
+    BinaryOperation::from_code(cutter.arguments().usize()?)?;
+    let length = cut_operands(cutter)?;
+    cutter.makes(length);
+    Ok(())
+}
+
+fn cut_two_gradient(cutter: &mut Cutter) -> Outcome {
+    cutter.skip(2)?;
+    cutter.images()?;
+    BinaryOperation::from_code(cutter.arguments().usize()?)?;
+    cutter.arguments().bool()?;
+    let length = cut_operands(cutter)?;
+    cutter.makes(length);
+    Ok(())
+}
+
+fn cut_add_relu_gradient(cutter: &mut Cutter) -> Outcome {
+    cutter.images()?;
+    cutter.images()?;
+    cutter.makes_like_first();
     Ok(())
 }

@@ -1,10 +1,11 @@
 //! Moving elements.
 
-use super::Family;
+use super::{Cuts, Family};
 use crate::arguments::{Arguments, Sizes};
 use crate::buffer::DType;
-use crate::failure::Outcome;
+use crate::failure::{Failure, Outcome};
 use crate::heap::Heap;
+use crate::segments::cutting::{Cut, Cutter};
 use evenkeel_kernels::error::checked_product;
 use evenkeel_kernels::layout;
 
@@ -18,6 +19,15 @@ pub const OPERATIONS: Family = &[
     ("broadcast", broadcast),
     ("cast", cast),
 ];
+
+pub const CUTS: Cuts = &[
+    ("slice", Cut::Images(cut_slice)),
+    ("pad", Cut::Images(cut_pad)),
+];
+
+fn sums_only() -> Failure {
+    Failure::internal("float64 is for sums between commands")
+}
 
 /// Runs `$body` with `$input` and `$output` as slices of the input's element type.
 macro_rules! with_elements {
@@ -35,6 +45,7 @@ macro_rules! with_elements {
                 let ($input, $output) = ($from.u8()?, $to.u8_mut()?);
                 $body
             }
+            DType::Float64 => return Err(sums_only()),
         }
     };
 }
@@ -43,7 +54,7 @@ macro_rules! with_elements {
 fn permute(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
     let input = heap.get(arguments.slot()?)?;
     let (shape, axes) = (arguments.sizes()?, arguments.sizes()?);
-    let mut output = heap.allocate(input.dtype(), input.len())?;
+    let mut output = heap.output(arguments.output(0)?, input.dtype(), input.len())?;
     with_elements!(input, output, |x, y| layout::permute(x, &shape, &axes, y))?;
     heap.put(arguments.output(0)?, output);
     Ok(())
@@ -78,7 +89,11 @@ fn slice(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
     let input = heap.get(arguments.slot()?)?;
     let shape = arguments.sizes()?;
     let part = Part::read(arguments)?;
-    let mut output = heap.allocate(input.dtype(), checked_product("slice", &part.sizes)?)?;
+    let mut output = heap.output(
+        arguments.output(0)?,
+        input.dtype(),
+        checked_product("slice", &part.sizes)?,
+    )?;
     with_elements!(input, output, |x, y| layout::slice(
         x,
         &shape,
@@ -95,7 +110,11 @@ fn pad(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
     let value = arguments.f64()?;
     let shape = arguments.sizes()?;
     let part = Part::read(arguments)?;
-    let mut output = heap.allocate(input.dtype(), checked_product("pad", &shape)?)?;
+    let mut output = heap.output(
+        arguments.output(0)?,
+        input.dtype(),
+        checked_product("pad", &shape)?,
+    )?;
     with_elements!(input, output, |x, y| layout::pad(
         x,
         part.borrow(),
@@ -121,7 +140,7 @@ fn concatenate(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
         length = checked_product("concatenate", &[1, length + input.len()])?;
         dtype = input.dtype();
     }
-    let mut output = heap.allocate(dtype, length)?;
+    let mut output = heap.output(arguments.output(0)?, dtype, length)?;
     /// Joins inputs of one element type.
     macro_rules! join {
         ($read:ident, $write:ident) => {{
@@ -136,6 +155,7 @@ fn concatenate(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
         DType::Float32 => join!(f32, f32_mut),
         DType::Int32 => join!(i32, i32_mut),
         DType::Uint8 => join!(u8, u8_mut),
+        DType::Float64 => return Err(sums_only()),
     }
     heap.put(arguments.output(0)?, output);
     Ok(())
@@ -147,7 +167,7 @@ fn gather(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
     let indices = heap.i32(arguments.slot()?)?;
     let width = arguments.usize()?;
     let length = checked_product("gather", &[indices.len(), width])?;
-    let mut output = heap.allocate(input.dtype(), length)?;
+    let mut output = heap.output(arguments.output(0)?, input.dtype(), length)?;
     with_elements!(input, output, |x, y| layout::gather_rows(
         x, width, indices, y
     ))?;
@@ -160,7 +180,10 @@ fn scatter_add(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
     let rows = heap.f32(arguments.slot()?)?;
     let indices = heap.i32(arguments.slot()?)?;
     let (width, count) = (arguments.usize()?, arguments.usize()?);
-    let mut output = heap.allocate_f32(checked_product("scatter", &[width, count])?)?;
+    let mut output = heap.output_f32(
+        arguments.output(0)?,
+        checked_product("scatter", &[width, count])?,
+    )?;
     layout::scatter_add_rows(rows, width, indices, output.f32_mut()?)?;
     heap.put(arguments.output(0)?, output);
     Ok(())
@@ -171,7 +194,10 @@ fn broadcast(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
     let input = heap.f32(arguments.slot()?)?;
     let factor = arguments.f32()?;
     let (shape, output_shape) = (arguments.sizes()?, arguments.sizes()?);
-    let mut output = heap.allocate_f32(checked_product("broadcast", &output_shape)?)?;
+    let mut output = heap.output_f32(
+        arguments.output(0)?,
+        checked_product("broadcast", &output_shape)?,
+    )?;
     layout::broadcast_copy(input, &shape, factor, output.f32_mut()?, &output_shape)?;
     heap.put(arguments.output(0)?, output);
     Ok(())
@@ -181,7 +207,7 @@ fn broadcast(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
 fn cast(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
     let input = heap.get(arguments.slot()?)?;
     let dtype = DType::from_code(arguments.usize()?)?;
-    let mut output = heap.allocate(dtype, input.len())?;
+    let mut output = heap.output(arguments.output(0)?, dtype, input.len())?;
     /// Casts from one element type.
     macro_rules! from {
         ($read:ident) => {
@@ -189,6 +215,7 @@ fn cast(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
                 DType::Float32 => layout::cast(input.$read()?, output.f32_mut()?)?,
                 DType::Int32 => layout::cast(input.$read()?, output.i32_mut()?)?,
                 DType::Uint8 => layout::cast(input.$read()?, output.u8_mut()?)?,
+                DType::Float64 => return Err(sums_only()),
             }
         };
     }
@@ -196,7 +223,32 @@ fn cast(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
         DType::Float32 => from!(f32),
         DType::Int32 => from!(i32),
         DType::Uint8 => from!(u8),
+        DType::Float64 => return Err(sums_only()),
     }
     heap.put(arguments.output(0)?, output);
+    Ok(())
+}
+
+/// The arguments `starts, steps, sizes`, of a part that has all images.
+fn cut_part(cutter: &mut Cutter) -> Outcome<Sizes> {
+    let (starts, steps) = (cutter.arguments().sizes()?, cutter.arguments().sizes()?);
+    cutter.only_if(starts.first() == Some(&0) && steps.first() == Some(&1));
+    cutter.batch_shape()
+}
+
+fn cut_slice(cutter: &mut Cutter) -> Outcome {
+    cutter.images()?;
+    cutter.batch_shape()?;
+    let sizes = cut_part(cutter)?;
+    cutter.makes_typed_as_first(checked_product("slice", &sizes)?);
+    Ok(())
+}
+
+fn cut_pad(cutter: &mut Cutter) -> Outcome {
+    cutter.images()?;
+    cutter.arguments().f64()?;
+    let shape = cutter.batch_shape()?;
+    cut_part(cutter)?;
+    cutter.makes_typed_as_first(checked_product("pad", &shape)?);
     Ok(())
 }

@@ -5,6 +5,7 @@
 
 mod activation;
 mod basic;
+mod batch_norm_stages;
 mod binary;
 mod convolution;
 mod elementwise;
@@ -26,8 +27,10 @@ mod softmax;
 mod switchable;
 
 use crate::arguments::Arguments;
-use crate::failure::Outcome;
+use crate::failure::{Failure, Outcome};
 use crate::heap::Heap;
+use crate::segments::cutting::Cut;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Decodes one command and runs it.
 pub type Operation = fn(&mut Heap, &mut Arguments) -> Outcome;
@@ -35,10 +38,27 @@ pub type Operation = fn(&mut Heap, &mut Arguments) -> Outcome;
 /// A family's operations with their names.
 pub type Family = &'static [(&'static str, Operation)];
 
+/// How a family's operations are run on segments of a batch, those of them that can be.
+pub type Cuts = &'static [(&'static str, Cut)];
+
+/// Every family's cuts.
+const CUTS: &[Cuts] = &[
+    activation::CUTS,
+    basic::CUTS,
+    batch_norm_stages::CUTS,
+    convolution::CUTS,
+    elementwise::CUTS,
+    layout::CUTS,
+    normalization::CUTS,
+    pooling::CUTS,
+    reduction::CUTS,
+];
+
 /// Every family of operations.
 const FAMILIES: &[Family] = &[
     activation::OPERATIONS,
     basic::OPERATIONS,
+    batch_norm_stages::OPERATIONS,
     binary::OPERATIONS,
     convolution::OPERATIONS,
     elementwise::OPERATIONS,
@@ -58,10 +78,77 @@ const FAMILIES: &[Family] = &[
     switchable::OPERATIONS,
 ];
 
+/// One operation.
+#[derive(Clone, Copy)]
+pub struct Entry {
+    /// TypeScript's name for it.
+    pub name: &'static str,
+    run: Operation,
+    /// How it is run on segments of a batch, if it can be.
+    pub cut: Option<Cut>,
+}
+
+impl Entry {
+    /// An operation.
+    pub fn new(name: &'static str, run: Operation, cut: Option<Cut>) -> Self {
+        Entry { name, run, cut }
+    }
+}
+
 /// All operations; a command names one by its index here.
-pub fn table() -> Vec<(&'static str, Operation)> {
-    FAMILIES
-        .iter()
-        .flat_map(|family| family.iter().copied())
-        .collect()
+pub fn table() -> Vec<Entry> {
+    let cuts = || CUTS.iter().copied().flatten();
+    let entry = |&(name, run): &(&'static str, Operation)| {
+        let cut = cuts().find(|(cut, _)| *cut == name);
+        Entry::new(name, run, cut.map(|&(_, cut)| cut))
+    };
+    FAMILIES.iter().copied().flatten().map(entry).collect()
+}
+
+/// Runs one command, its words from the number of outputs on. A panic becomes a failure: it can leave only the buffers of this command in
+/// doubt, which are its outputs and what [`Heap::update`] lent out and has poisoned.
+pub fn run_command(heap: &mut Heap, entry: &Entry, words: &[f64]) -> Outcome {
+    let mut arguments = Arguments::new(words)?;
+    let outcome = catch_unwind(AssertUnwindSafe(|| {
+        (entry.run)(heap, &mut arguments)?;
+        arguments.finish()
+    }))
+    .unwrap_or_else(|panic| {
+        let text = panic
+            .downcast_ref::<&str>()
+            .map(|text| (*text).to_owned())
+            .or_else(|| panic.downcast_ref::<String>().cloned())
+            .unwrap_or_default();
+        Err(Failure::internal(format!("panic: {text}")))
+    });
+    outcome.map_err(|failure| Failure::new(failure.code, prefixed(entry.name, &failure.message)))
+}
+
+/// `message` with the operation's name before it, unless it has one: a failure that came from an input keeps the name of the
+/// operation where it began.
+fn prefixed(name: &str, message: &str) -> String {
+    const MARK: &str = " failed: ";
+    if message.contains(MARK) {
+        message.to_owned()
+    } else {
+        format!("{name}{MARK}{message}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_cut_is_of_an_operation() {
+        let table = table();
+        for (name, _) in CUTS.iter().copied().flatten() {
+            assert!(
+                table
+                    .iter()
+                    .any(|entry| entry.name == *name && entry.cut.is_some()),
+                "{name}"
+            );
+        }
+    }
 }

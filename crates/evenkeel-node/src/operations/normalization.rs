@@ -1,14 +1,16 @@
 //! Normalization with the statistics of a batch, a group, a row or a map, with the activation fused.
 
-use super::Family;
 use super::normalization_arguments::{
-    AffineSlots, Passed, Plain, activation, fill, fill_wanted, shape, with_running_statistics,
+    AffineSlots, Batch, Passed, Plain, activation, cut_gradients, cut_passed, cut_plain,
+    cut_plain_backward, fill, fill_wanted, shape, with_running_statistics,
 };
+use super::{Cuts, Family};
 use crate::arguments::Arguments;
 use crate::failure::{Failure, Outcome};
 use crate::heap::Heap;
+use crate::segments::cutting::{Cut, Cutter};
 use evenkeel_kernels::activation::Activation;
-use evenkeel_kernels::norm::batch::{self, BatchNorm, RunningStatistics};
+use evenkeel_kernels::norm::batch::{self, RunningStatistics};
 use evenkeel_kernels::norm::filter_response::{
     self, Ending, Epsilon, EpsilonForm, FilterResponseGradients, FilterResponseNorm,
 };
@@ -29,52 +31,20 @@ pub const OPERATIONS: Family = &[
     ("filter_response_norm_backward", filter_response_gradient),
 ];
 
-/// `input, gamma?, beta?, residual?, mean?, variance?, batch, positions, channels, activation …`.
-struct Batch {
-    input: usize,
-    affine: AffineSlots,
-    residual: Option<usize>,
-    statistics: [Option<usize>; 2],
-    shape: Shape,
-    activation: Activation,
-}
-
-impl Batch {
-    fn read(arguments: &mut Arguments) -> Outcome<Self> {
-        Ok(Batch {
-            input: arguments.slot()?,
-            affine: AffineSlots::read(arguments)?,
-            residual: arguments.optional_slot()?,
-            statistics: [arguments.optional_slot()?, arguments.optional_slot()?],
-            shape: shape(arguments)?,
-            activation: activation(arguments)?,
-        })
-    }
-
-    fn get<'a>(&self, heap: &'a Heap) -> Outcome<BatchNorm<'a>> {
-        Ok(BatchNorm {
-            shape: self.shape,
-            x: heap.f32(self.input)?,
-            affine: self.affine.get(heap)?,
-            residual: heap.optional_f32(self.residual)?,
-            activation: self.activation,
-        })
-    }
-
-    /// The mean and the variance that are given.
-    fn given<'a>(&self, heap: &'a Heap) -> Outcome<(&'a [f32], &'a [f32])> {
-        match self.statistics {
-            [Some(mean), Some(variance)] => Ok((heap.f32(mean)?, heap.f32(variance)?)),
-            _ => Err(Failure::internal("no statistics")),
-        }
-    }
-
-    /// The lengths of the gradients of input, gamma, beta and residual.
-    fn lengths(&self) -> Outcome<[usize; 4]> {
-        let (elements, channels) = (self.shape.elements()?, self.shape.channels);
-        Ok([elements, channels, channels, elements])
-    }
-}
+pub const CUTS: Cuts = &[
+    ("batch_norm_inference", Cut::Images(cut_batch_inference)),
+    ("group_norm", Cut::Images(cut_group)),
+    ("group_norm_backward", Cut::Images(cut_group_gradient)),
+    ("layer_norm", Cut::Images(cut_layer)),
+    ("layer_norm_backward", Cut::Images(cut_plain_gradient)),
+    ("rms_norm", Cut::Images(cut_root_mean_square)),
+    ("rms_norm_backward", Cut::Images(cut_plain_gradient)),
+    ("filter_response_norm", Cut::Images(cut_filter_response)),
+    (
+        "filter_response_norm_backward",
+        Cut::Images(cut_filter_response_gradient),
+    ),
+];
 
 /// `[output, saved] batch_norm(…Batch, epsilon, momentum)`: moves the statistics.
 fn batch_training(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
@@ -333,4 +303,74 @@ fn filter_response_gradient(heap: &mut Heap, arguments: &mut Arguments) -> Outco
             gradients,
         )?)
     })
+}
+
+fn cut_group(cutter: &mut Cutter) -> Outcome {
+    let shape = cut_plain(cutter)?;
+    let groups = cutter.arguments().usize()?;
+    cutter.arguments().f32()?;
+    cutter.makes(shape.elements()?);
+    cutter.makes(3 * shape.batch * groups);
+    Ok(())
+}
+
+fn cut_group_gradient(cutter: &mut Cutter) -> Outcome {
+    let shape = cut_plain_backward(cutter)?;
+    cutter.arguments().usize()?;
+    cut_gradients(cutter, shape, &[shape.channels; 2])
+}
+
+/// The cut of a norm over the channels of every position.
+fn cut_rows(cutter: &mut Cutter, saved: usize) -> Outcome {
+    let shape = cut_plain(cutter)?;
+    cutter.arguments().f32()?;
+    cutter.makes(shape.elements()?);
+    cutter.makes(saved * shape.batch * shape.positions);
+    Ok(())
+}
+
+fn cut_layer(cutter: &mut Cutter) -> Outcome {
+    cut_rows(cutter, 3)
+}
+
+fn cut_root_mean_square(cutter: &mut Cutter) -> Outcome {
+    cut_rows(cutter, 1)
+}
+
+fn cut_plain_gradient(cutter: &mut Cutter) -> Outcome {
+    let shape = cut_plain_backward(cutter)?;
+    cut_gradients(cutter, shape, &[shape.channels; 2])
+}
+
+/// The arguments of [`FilterResponse`].
+fn cut_filter_response_arguments(cutter: &mut Cutter) -> Outcome<Shape> {
+    cutter.images()?;
+    cutter.wholes(4)?;
+    cutter.batch()?;
+    let shape = shape(cutter.arguments())?;
+    cutter.arguments().f32()?;
+    cutter.arguments().bool()?;
+    activation(cutter.arguments())?;
+    Ok(shape)
+}
+
+fn cut_filter_response(cutter: &mut Cutter) -> Outcome {
+    let shape = cut_filter_response_arguments(cutter)?;
+    cutter.makes(shape.elements()?);
+    cutter.makes(shape.batch * shape.channels);
+    Ok(())
+}
+
+fn cut_filter_response_gradient(cutter: &mut Cutter) -> Outcome {
+    cut_passed(cutter)?;
+    let shape = cut_filter_response_arguments(cutter)?;
+    let channels = shape.channels;
+    cut_gradients(cutter, shape, &[channels, channels, channels, 1])
+}
+
+fn cut_batch_inference(cutter: &mut Cutter) -> Outcome {
+    let shape = Batch::cut(cutter)?;
+    cutter.arguments().f32()?;
+    cutter.makes(shape.elements()?);
+    Ok(())
 }

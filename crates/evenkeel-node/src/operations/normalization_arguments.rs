@@ -8,7 +8,9 @@ use crate::arguments::Arguments;
 use crate::buffer::Buffer;
 use crate::failure::{Failure, Outcome};
 use crate::heap::Heap;
+use crate::segments::cutting::Cutter;
 use evenkeel_kernels::activation::Activation;
+use evenkeel_kernels::norm::batch::BatchNorm;
 use evenkeel_kernels::norm::{Affine, Shape};
 
 /// The next arguments: `batch, positions, channels`.
@@ -82,6 +84,66 @@ impl Plain {
     }
 }
 
+/// The arguments of a batch norm: `input, gamma?, beta?, residual?, mean?, variance?, batch, positions, channels, activation …`.
+pub(super) struct Batch {
+    input: usize,
+    affine: AffineSlots,
+    residual: Option<usize>,
+    pub(super) statistics: [Option<usize>; 2],
+    pub(super) shape: Shape,
+    activation: Activation,
+}
+
+impl Batch {
+    pub(super) fn read(arguments: &mut Arguments) -> Outcome<Self> {
+        Ok(Batch {
+            input: arguments.slot()?,
+            affine: AffineSlots::read(arguments)?,
+            residual: arguments.optional_slot()?,
+            statistics: [arguments.optional_slot()?, arguments.optional_slot()?],
+            shape: shape(arguments)?,
+            activation: activation(arguments)?,
+        })
+    }
+
+    pub(super) fn get<'a>(&self, heap: &'a Heap) -> Outcome<BatchNorm<'a>> {
+        Ok(BatchNorm {
+            shape: self.shape,
+            x: heap.f32(self.input)?,
+            affine: self.affine.get(heap)?,
+            residual: heap.optional_f32(self.residual)?,
+            activation: self.activation,
+        })
+    }
+
+    /// The mean and the variance that are given.
+    pub(super) fn given<'a>(&self, heap: &'a Heap) -> Outcome<(&'a [f32], &'a [f32])> {
+        match self.statistics {
+            [Some(mean), Some(variance)] => Ok((heap.f32(mean)?, heap.f32(variance)?)),
+            _ => Err(Failure::internal("no statistics")),
+        }
+    }
+
+    /// The lengths of the gradients of input, gamma, beta and residual.
+    pub(super) fn lengths(&self) -> Outcome<[usize; 4]> {
+        let (elements, channels) = (self.shape.elements()?, self.shape.channels);
+        Ok([elements, channels, channels, elements])
+    }
+
+    /// How they are cut.
+    pub(super) fn cut(cutter: &mut Cutter) -> Outcome<Shape> {
+        cutter.images()?;
+        cutter.wholes(2)?;
+        cutter.images()?;
+        cutter.wholes(2)?;
+        cutter.batch()?;
+        let shape = shape(cutter.arguments())?;
+        activation(cutter.arguments())?;
+        cutter.reads(shape.elements()?);
+        Ok(shape)
+    }
+}
+
 /// The first arguments of a backward command: `outputGradient, saved`.
 pub(super) struct Passed {
     gradient: usize,
@@ -113,8 +175,8 @@ pub(super) fn fill<const N: usize>(
     compute: impl FnOnce(&mut Heap, [&mut [f32]; N]) -> Outcome,
 ) -> Outcome {
     let mut buffers = [const { None }; N];
-    for (buffer, length) in buffers.iter_mut().zip(lengths) {
-        *buffer = Some(heap.allocate_f32(length)?);
+    for (index, (buffer, length)) in buffers.iter_mut().zip(lengths).enumerate() {
+        *buffer = Some(heap.output_f32(arguments.output(index)?, length)?);
     }
     let mut slices: [&mut [f32]; N] = std::array::from_fn(|_| Default::default());
     for (slice, buffer) in slices.iter_mut().zip(buffers.iter_mut().flatten()) {
@@ -132,9 +194,11 @@ pub(super) fn fill_wanted<const N: usize>(
     compute: impl FnOnce(&Heap, [Option<&mut [f32]>; N]) -> Outcome,
 ) -> Outcome {
     let mut buffers = [const { None }; N];
+    let mut wanted = 0;
     for (buffer, length) in buffers.iter_mut().zip(lengths) {
         if arguments.bool()? {
-            *buffer = Some(heap.allocate_f32(length)?);
+            *buffer = Some(heap.output_f32(arguments.output(wanted)?, length)?);
+            wanted += 1;
         }
     }
     let mut slices = [const { None }; N];
@@ -170,4 +234,42 @@ pub(super) fn with_running_statistics(
         [None, None] => normalize(heap, None),
         _ => Err(Failure::internal("half of the running statistics")),
     }
+}
+
+/// How the arguments of [`Plain`] are cut.
+pub(super) fn cut_plain(cutter: &mut Cutter) -> Outcome<Shape> {
+    cutter.images()?;
+    cutter.wholes(2)?;
+    cutter.batch()?;
+    let shape = shape(cutter.arguments())?;
+    activation(cutter.arguments())?;
+    cutter.reads(shape.elements()?);
+    Ok(shape)
+}
+
+/// How the arguments of [`Passed`] are cut.
+pub(super) fn cut_passed(cutter: &mut Cutter) -> Outcome {
+    cutter.images()?;
+    cutter.images()
+}
+
+/// How those of a backward command of a [`Plain`] method are.
+pub(super) fn cut_plain_backward(cutter: &mut Cutter) -> Outcome<Shape> {
+    cut_passed(cutter)?;
+    cut_plain(cutter)
+}
+
+/// The truth values at the end of a backward command: the gradient of the input comes by images, those of parameters, of `lengths`, are sums.
+/// A method with fewer parameters has fewer.
+pub(super) fn cut_gradients(cutter: &mut Cutter, shape: Shape, lengths: &[usize]) -> Outcome {
+    cutter.reads(shape.elements()?);
+    if cutter.arguments().bool()? {
+        cutter.makes(shape.elements()?);
+    }
+    for &length in lengths {
+        if cutter.arguments().bool()? {
+            cutter.sums(length);
+        }
+    }
+    Ok(())
 }

@@ -1,10 +1,11 @@
 //! Max, average and global average pooling.
 
-use super::Family;
+use super::{Cuts, Family};
 use crate::arguments::Arguments;
 use crate::buffer::DType;
 use crate::failure::Outcome;
 use crate::heap::Heap;
+use crate::segments::cutting::{Cut, Cutter};
 use evenkeel_kernels::pool::{
     Pool2d, average_backward, average_forward, global_average_backward, global_average_forward,
     max_backward, max_forward,
@@ -17,6 +18,18 @@ pub const OPERATIONS: Family = &[
     ("average_pool_backward", average_gradient),
     ("global_average_pool", global_average),
     ("global_average_pool_backward", global_average_gradient),
+];
+
+pub const CUTS: Cuts = &[
+    ("max_pool", Cut::Images(cut_max)),
+    ("max_pool_backward", Cut::Images(cut_max_gradient)),
+    ("average_pool", Cut::Images(cut_average)),
+    ("average_pool_backward", Cut::Images(cut_average_gradient)),
+    ("global_average_pool", Cut::Images(cut_global)),
+    (
+        "global_average_pool_backward",
+        Cut::Images(cut_global_gradient),
+    ),
 ];
 
 /// The next arguments: `batch, height, width, channels, kernelHeight, kernelWidth, strideHeight, strideWidth, paddingHeight,
@@ -58,9 +71,9 @@ fn max(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
     let geometry = geometry(arguments)?;
     let keep_indices = arguments.bool()?;
     let length = output_length(&geometry)?;
-    let mut output = heap.allocate_f32(length)?;
+    let mut output = heap.output_f32(arguments.output(0)?, length)?;
     let mut indices = match keep_indices {
-        true => Some(heap.allocate(DType::Uint8, length)?),
+        true => Some(heap.output(arguments.output(1)?, DType::Uint8, length)?),
         false => None,
     };
     let bytes = indices
@@ -79,7 +92,7 @@ fn max(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
 fn max_gradient(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
     let (gradient, indices) = (arguments.slot()?, arguments.slot()?);
     let geometry = geometry(arguments)?;
-    let mut input_gradient = heap.allocate_f32(input_length(&geometry)?)?;
+    let mut input_gradient = heap.output_f32(arguments.output(0)?, input_length(&geometry)?)?;
     max_backward(
         &geometry,
         heap.f32(gradient)?,
@@ -95,7 +108,7 @@ fn average(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
     let input = arguments.slot()?;
     let geometry = geometry(arguments)?;
     let count_include_padding = arguments.bool()?;
-    let mut output = heap.allocate_f32(output_length(&geometry)?)?;
+    let mut output = heap.output_f32(arguments.output(0)?, output_length(&geometry)?)?;
     average_forward(
         &geometry,
         count_include_padding,
@@ -111,7 +124,7 @@ fn average_gradient(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
     let gradient = arguments.slot()?;
     let geometry = geometry(arguments)?;
     let count_include_padding = arguments.bool()?;
-    let mut input_gradient = heap.allocate_f32(input_length(&geometry)?)?;
+    let mut input_gradient = heap.output_f32(arguments.output(0)?, input_length(&geometry)?)?;
     average_backward(
         &geometry,
         count_include_padding,
@@ -126,7 +139,7 @@ fn average_gradient(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
 fn global_average(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
     let input = arguments.slot()?;
     let (batch, pixels, channels) = (arguments.usize()?, arguments.usize()?, arguments.usize()?);
-    let mut output = heap.allocate_f32(product(&[batch, channels])?)?;
+    let mut output = heap.output_f32(arguments.output(0)?, product(&[batch, channels])?)?;
     global_average_forward(batch, pixels, channels, heap.f32(input)?, output.f32_mut()?)?;
     heap.put(arguments.output(0)?, output);
     Ok(())
@@ -136,7 +149,8 @@ fn global_average(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
 fn global_average_gradient(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
     let gradient = arguments.slot()?;
     let (batch, pixels, channels) = (arguments.usize()?, arguments.usize()?, arguments.usize()?);
-    let mut input_gradient = heap.allocate_f32(product(&[batch, pixels, channels])?)?;
+    let mut input_gradient =
+        heap.output_f32(arguments.output(0)?, product(&[batch, pixels, channels])?)?;
     global_average_backward(
         batch,
         pixels,
@@ -145,5 +159,73 @@ fn global_average_gradient(heap: &mut Heap, arguments: &mut Arguments) -> Outcom
         input_gradient.f32_mut()?,
     )?;
     heap.put(arguments.output(0)?, input_gradient);
+    Ok(())
+}
+
+fn cut_geometry(cutter: &mut Cutter) -> Outcome<Pool2d> {
+    cutter.batch()?;
+    geometry(cutter.arguments())
+}
+
+fn cut_max(cutter: &mut Cutter) -> Outcome {
+    cutter.images()?;
+    let geometry = cut_geometry(cutter)?;
+    let (input, output) = (input_length(&geometry)?, output_length(&geometry)?);
+    cutter.reads(input);
+    cutter.makes(output);
+    if cutter.arguments().bool()? {
+        cutter.makes_of(DType::Uint8, output);
+    }
+    Ok(())
+}
+
+fn cut_max_gradient(cutter: &mut Cutter) -> Outcome {
+    cutter.images()?;
+    cutter.images()?;
+    let geometry = cut_geometry(cutter)?;
+    cutter.makes(input_length(&geometry)?);
+    Ok(())
+}
+
+fn cut_average(cutter: &mut Cutter) -> Outcome {
+    cutter.images()?;
+    let geometry = cut_geometry(cutter)?;
+    cutter.reads(input_length(&geometry)?);
+    cutter.makes(output_length(&geometry)?);
+    cutter.arguments().bool()?;
+    Ok(())
+}
+
+fn cut_average_gradient(cutter: &mut Cutter) -> Outcome {
+    cutter.images()?;
+    let geometry = cut_geometry(cutter)?;
+    cutter.makes(input_length(&geometry)?);
+    cutter.arguments().bool()?;
+    Ok(())
+}
+
+/// The arguments `batch, pixels, channels`: the elements of the map and of its means.
+fn cut_map(cutter: &mut Cutter) -> Outcome<[usize; 2]> {
+    cutter.batch()?;
+    let arguments = cutter.arguments();
+    let (batch, pixels, channels) = (arguments.usize()?, arguments.usize()?, arguments.usize()?);
+    Ok([
+        product(&[batch, pixels, channels])?,
+        product(&[batch, channels])?,
+    ])
+}
+
+fn cut_global(cutter: &mut Cutter) -> Outcome {
+    cutter.images()?;
+    let [map, means] = cut_map(cutter)?;
+    cutter.reads(map);
+    cutter.makes(means);
+    Ok(())
+}
+
+fn cut_global_gradient(cutter: &mut Cutter) -> Outcome {
+    cutter.images()?;
+    let [map, _] = cut_map(cutter)?;
+    cutter.makes(map);
     Ok(())
 }

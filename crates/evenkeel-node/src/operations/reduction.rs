@@ -1,10 +1,11 @@
 //! Reductions over axes.
 
-use super::Family;
+use super::{Cuts, Family};
 use crate::arguments::Arguments;
 use crate::buffer::DType;
 use crate::failure::Outcome;
 use crate::heap::Heap;
+use crate::segments::cutting::{Cut, Cutter};
 use evenkeel_kernels::error::checked_product;
 use evenkeel_kernels::reduce::{
     Reduction, argmax_last_axis, extremum_backward, first_non_finite, reduce, sum_to_shape,
@@ -18,6 +19,8 @@ pub const OPERATIONS: Family = &[
     ("first_non_finite", non_finite),
 ];
 
+pub const CUTS: Cuts = &[("sum_to_shape", Cut::Images(cut_to_shape))];
+
 /// `[output] reduce(input, reduction, shape, axes)`.
 fn reduction(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
     let input = heap.f32(arguments.slot()?)?;
@@ -29,7 +32,7 @@ fn reduction(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
             outputs = checked_product("reduce", &[outputs, size])?;
         }
     }
-    let mut output = heap.allocate_f32(outputs)?;
+    let mut output = heap.output_f32(arguments.output(0)?, outputs)?;
     reduce(reduction, input, &shape, &axes, output.f32_mut()?)?;
     heap.put(arguments.output(0)?, output);
     Ok(())
@@ -39,7 +42,10 @@ fn reduction(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
 fn to_shape(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
     let input = heap.f32(arguments.slot()?)?;
     let (shape, target) = (arguments.sizes()?, arguments.sizes()?);
-    let mut output = heap.allocate_f32(checked_product("sum to shape", &target)?)?;
+    let mut output = heap.output_f32(
+        arguments.output(0)?,
+        checked_product("sum to shape", &target)?,
+    )?;
     sum_to_shape(input, &shape, &target, output.f32_mut()?)?;
     heap.put(arguments.output(0)?, output);
     Ok(())
@@ -51,7 +57,7 @@ fn extremum_gradient(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
     let output = heap.f32(arguments.slot()?)?;
     let gradient = heap.f32(arguments.slot()?)?;
     let (shape, axes) = (arguments.sizes()?, arguments.sizes()?);
-    let mut input_gradient = heap.allocate_f32(input.len())?;
+    let mut input_gradient = heap.output_f32(arguments.output(0)?, input.len())?;
     extremum_backward(
         input,
         &shape,
@@ -68,7 +74,7 @@ fn extremum_gradient(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
 fn argmax(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
     let input = heap.f32(arguments.slot()?)?;
     let (rows, columns) = (arguments.usize()?, arguments.usize()?);
-    let mut output = heap.allocate(DType::Int32, rows)?;
+    let mut output = heap.output(arguments.output(0)?, DType::Int32, rows)?;
     argmax_last_axis(input, columns, output.i32_mut()?)?;
     heap.put(arguments.output(0)?, output);
     Ok(())
@@ -78,8 +84,18 @@ fn argmax(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
 fn non_finite(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
     let input = heap.f32(arguments.slot()?)?;
     let found = first_non_finite(input);
-    let mut output = heap.allocate(DType::Int32, 1)?;
+    let mut output = heap.output(arguments.output(0)?, DType::Int32, 1)?;
     output.i32_mut()?[0] = found.map_or(-1, |index| i32::try_from(index).unwrap_or(i32::MAX));
     heap.put(arguments.output(0)?, output);
+    Ok(())
+}
+
+fn cut_to_shape(cutter: &mut Cutter) -> Outcome {
+    cutter.images()?;
+    let shape = cutter.batch_shape()?;
+    let target = cutter.arguments().sizes()?;
+    cutter.only_if(target.len() < shape.len() || target.first() == Some(&1));
+    cutter.reads(checked_product("sum to shape", &shape)?);
+    cutter.sums(checked_product("sum to shape", &target)?);
     Ok(())
 }
