@@ -76,6 +76,13 @@ impl Simd for Avx2 {
         unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
     }
     #[inline(always)]
+    fn prefetch_write(self, p: *const f32) {
+        // The intrinsic becomes a request to read where the compiler is not told of PREFETCHW, which all processors with AVX2 accept.
+        unsafe {
+            std::arch::asm!("prefetchw [{}]", in(reg) p, options(nomem, nostack, preserves_flags));
+        }
+    }
+    #[inline(always)]
     unsafe fn load_partial(self, p: *const f32, n: usize) -> __m256 {
         unsafe { _mm256_maskload_ps(p, lanes(n)) }
     }

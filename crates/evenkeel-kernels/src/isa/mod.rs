@@ -199,6 +199,12 @@ pub trait Simd: Copy + Send + Sync + 'static {
         let _ = p;
     }
 
+    /// The same for a cache line that will be written.
+    #[inline(always)]
+    fn prefetch_write(self, p: *const f32) {
+        let _ = p;
+    }
+
     /// The zero vector.
     #[inline(always)]
     fn zero(self) -> Self::F32 {

@@ -5,6 +5,7 @@
 //! transformed back. Lanes are channels in every transform, so NHWC needs no shuffles. A task works on groups of tiles
 //! whose transforms stay in cache; nothing of the size of an activation is ever stored.
 
+mod ahead;
 mod kernel;
 mod lines;
 mod squares;

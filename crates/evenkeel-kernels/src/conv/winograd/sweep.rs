@@ -2,6 +2,7 @@
 
 use super::super::geometry::Conv2dGeometry;
 use super::super::plan::{self, WinogradPlan};
+use super::ahead::{Soon, pays};
 use super::kernel::{Direction, transform_panel};
 use super::lines::Lines;
 use super::steps::{Layout, Matrices, Multiply, TransformOutput, TransformSource};
@@ -184,6 +185,7 @@ impl<
         let source_layout = Layout::new(plan.group, rows, Self::SOURCES);
         let product_layout = Layout::new(plan.group, widest.unwrap_or(0), Self::PRODUCTS);
         let kernel_layout = self.matrices(rows);
+        let ahead = pays(self.direction, self.source.len() + self.target.length());
         let transform = |packed: &mut [f32]| self.transform_kernels(packed);
         with_prepared(kernel_layout.length(panels), transform, |packed| {
             let tasks = self.tiling.count().div_ceil(plan.tiles);
@@ -207,6 +209,17 @@ impl<
                             to: unsafe { Target::new(transformed) },
                             lines: PhantomData,
                         });
+                        // What the next group reads, also if it is the next task's; and what this one will write.
+                        let (next, written) = if ahead {
+                            let next = group.end..group.end + plan.group;
+                            let written = self.tiling.covers(group.clone(), panels.columns());
+                            (
+                                Soon::read(self.source, self.tiling.reads(next, SOURCE)),
+                                Soon::write(self.target, written),
+                            )
+                        } else {
+                            (Soon::NOTHING, Soon::NOTHING)
+                        };
                         for index in 0..panels.count() {
                             let panel = panels.panel(index);
                             dispatch(Multiply {
@@ -222,6 +235,10 @@ impl<
                                 c_layout: product_layout,
                                 accumulate: false,
                                 lanes: panels.lanes(),
+                                soon: [
+                                    next.part(index, panels.count()),
+                                    if index == 0 { written } else { Soon::NOTHING },
+                                ],
                             });
                             dispatch(TransformOutput::<L, SOURCE, KERNEL, PRODUCT, OUT> {
                                 tiling: self.tiling,
@@ -339,6 +356,7 @@ impl<
                                         c_layout: product_layout,
                                         accumulate: channel > 0,
                                         lanes: panels.lanes(),
+                                        soon: [Soon::NOTHING; 2],
                                     });
                                 }
                             }

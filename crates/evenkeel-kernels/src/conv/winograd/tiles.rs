@@ -63,6 +63,37 @@ impl Tiling {
         self.batch * self.destination[0] * self.destination[1] * channels
     }
 
+    /// The image and the row of tiles in it of the first row that begins with `tile` or after it.
+    fn row_from(&self, tile: usize) -> [usize; 2] {
+        let row = tile.min(self.count()).div_ceil(self.columns());
+        [row / self.rows(), row % self.rows()]
+    }
+
+    /// What tiles read of the source, windows of `window` pixels a side, and those before them do not: consecutive, in whole rows of tiles, so
+    /// that what a range reads may be in that of the range before it. Tiles past the last read nothing.
+    pub fn reads(&self, tiles: Range<usize>, window: usize) -> Range<usize> {
+        let [height, width] = self.source;
+        let before = |tile: usize| {
+            let [image, row] = self.row_from(tile);
+            let rows = match row {
+                0 => 0,
+                _ => ((row - 1) * self.step + window).saturating_sub(self.before[0]),
+            };
+            (image * height + rows.min(height)) * width * self.channels
+        };
+        before(tiles.start)..before(tiles.end)
+    }
+
+    /// What tiles cover of a destination with `channels` channels: consecutive, in whole rows of tiles as above.
+    pub fn covers(&self, tiles: Range<usize>, channels: usize) -> Range<usize> {
+        let [height, width] = self.destination;
+        let before = |tile: usize| {
+            let [image, row] = self.row_from(tile);
+            (image * height + row * self.width) * width * channels
+        };
+        before(tiles.start)..before(tiles.end)
+    }
+
     /// Tiles in the batch.
     pub fn count(&self) -> usize {
         self.batch * self.rows() * self.columns()
@@ -219,6 +250,56 @@ mod tests {
         for start in 0..all.len() {
             let some: Vec<Tile> = tiling.tiles(start..all.len()).collect();
             assert_eq!(some, all[start..]);
+        }
+    }
+
+    #[test]
+    fn memory_of_groups_is_consecutive_and_holds_the_windows() {
+        // Window, step, width; and the source, zeros before it, the destination.
+        for ([window, step, width], source, before, destination) in [
+            ([6, 4, 4], [8, 8], [1, 1], [8, 8]),
+            ([6, 4, 4], [13, 10], [0, 0], [11, 8]),
+            ([6, 4, 4], [9, 11], [2, 2], [11, 13]),
+            ([4, 2, 2], [7, 5], [1, 1], [7, 5]),
+            ([9, 8, 4], [15, 17], [1, 1], [8, 9]),
+            ([5, 4, 8], [8, 9], [0, 0], [15, 17]),
+        ] {
+            let tiling = Tiling {
+                batch: 3,
+                source,
+                channels: 3,
+                before,
+                destination,
+                width,
+                step,
+            };
+            let count = tiling.count();
+            for group in [1, 2, 5, count] {
+                let (mut read, mut covered) = (0, 0);
+                for first in (0..count).step_by(group) {
+                    let reads = tiling.reads(first..first + group, window);
+                    let covers = tiling.covers(first..first + group, 7);
+                    assert_eq!([reads.start, covers.start], [read, covered]);
+                    [read, covered] = [reads.end, covers.end];
+                    // All rows of tiles that begin before the group's end.
+                    for tile in tiling.tiles(0..(first + group).min(count)) {
+                        let row = (tiling.corner(tile)[0] + window as isize - 1)
+                            .clamp(0, source[0] as isize - 1);
+                        let pixel = (tile.image * source[0] + row as usize + 1) * source[1];
+                        assert!(
+                            pixel * tiling.channels <= read,
+                            "{tiling:?} {tile:?} {group}"
+                        );
+                        let row = (tile.row + width).min(destination[0]);
+                        let pixel = (tile.image * destination[0] + row) * destination[1];
+                        assert!(pixel * 7 <= covered, "{tiling:?} {tile:?} {group}");
+                    }
+                }
+                assert_eq!(read, tiling.source_length());
+                assert_eq!(covered, tiling.destination_length(7));
+                let past = tiling.reads(count..count + group, window);
+                assert!(past.is_empty() && past.end <= tiling.source_length());
+            }
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::super::geometry::Conv2dGeometry;
 use super::super::plan::{self, WinogradPlan};
+use super::ahead::{Soon, pays_for_weights};
 use super::lines::Transposed;
 use super::steps::{
     Layout, Matrices, SumOuterProducts, TransformBack, TransformGradient, TransformSource,
@@ -168,6 +169,10 @@ impl<
         let gradient_layout = Layout::new(group, widths.sum(), Self::PRODUCTS);
         let layout = self.matrices(self.tiling.channels);
         let length = input_layout.length() + gradient_layout.length();
+        // Parts of pixels do not lie together.
+        let ahead = pays_for_weights(self.input.len() + self.output_gradient.len());
+        let all_channels = ahead && channels.len() == self.tiling.channels;
+        let all_panels = ahead && range.len() == panels.count();
         with_scratch(length + input_layout.tile, |scratch| {
             let (inputs, scratch) = scratch.split_at_mut(input_layout.length());
             let (gradients, zeros) = scratch.split_at_mut(gradient_layout.length());
@@ -189,6 +194,21 @@ impl<
                     let to = unsafe { Target::new(&mut gradients[start..]) };
                     self.transform_gradient(group_tiles.clone(), index, gradient_layout, to);
                 }
+                // What the next group reads, also if it is the next task's.
+                let next = group_tiles.end..group_tiles.end + group;
+                let read = [
+                    if all_channels {
+                        Soon::read(self.input, self.tiling.reads(next.clone(), SOURCE))
+                    } else {
+                        Soon::NOTHING
+                    },
+                    if all_panels {
+                        let next = self.tiling.covers(next, panels.columns());
+                        Soon::read(self.output_gradient, next)
+                    } else {
+                        Soon::NOTHING
+                    },
+                ];
                 for index in range.clone() {
                     let panel = panels.panel(index);
                     dispatch(SumOuterProducts {
@@ -205,6 +225,7 @@ impl<
                         c_row: channels.start,
                         accumulate: first > tiles.start,
                         lanes: panels.lanes(),
+                        soon: read.map(|soon| soon.part(index - range.start, range.len())),
                     });
                 }
             }
@@ -263,6 +284,7 @@ impl<
                         c_row: 0,
                         accumulate: false,
                         lanes: panels.lanes(),
+                        soon: [Soon::NOTHING; 2],
                     });
                     dispatch(TransformBack::<L, SOURCE, KERNEL, PRODUCT, OUT> {
                         sums,
