@@ -7,6 +7,7 @@
 use super::kernel::Direction;
 use crate::gemm::target::Target;
 use crate::isa::Simd;
+use crate::parallel::in_segment;
 use std::ops::Range;
 
 /// Floats of source and destination from which a forward pass asks for them, as a gradient of weights does for its sources: below, one
@@ -16,18 +17,18 @@ const FLOATS: usize = (2 << 20) / 4;
 /// forward pass, whose output is memory that no cache holds, gains 7 %, it lost 1 to 2 %.
 const GRADIENT_FLOATS: usize = (6 << 20) / 4;
 
-/// Whether a pass in a direction asks for its source and destination of so many floats together.
+/// Whether a pass in a direction, or in a segment of a batch that is large as a whole, asks for its source and destination of so many floats together.
 pub(super) fn pays(direction: Direction, floats: usize) -> bool {
-    floats
-        >= match direction {
-            Direction::Forward => FLOATS,
-            Direction::Backward => GRADIENT_FLOATS,
-        }
+    let least = match direction {
+        Direction::Forward => FLOATS,
+        Direction::Backward => GRADIENT_FLOATS,
+    };
+    in_segment() || floats >= least
 }
 
 /// Whether a gradient of weights asks for its sources of so many floats together.
 pub(super) fn pays_for_weights(floats: usize) -> bool {
-    floats >= FLOATS
+    in_segment() || floats >= FLOATS
 }
 
 /// Floats in a line of the caches.
