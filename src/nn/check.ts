@@ -1,5 +1,7 @@
 import { EvenkeelError } from '../errors';
 
+export { checkNames } from '../tensor/operations/check';
+
 /** Returns `value` if it is an integer of at least `minimum`; otherwise throws `INVALID_ARGUMENT`. */
 export function checkInteger(owner: string, name: string, value: number, minimum: number): number {
   if (!Number.isInteger(value) || value < minimum) {
@@ -18,17 +20,6 @@ export function checkRange(owner: string, name: string, value: number, low: numb
     throw new EvenkeelError('INVALID_ARGUMENT', `${owner}: ${name} is ${value}; give a number ${range}`);
   }
   return value;
-}
-
-/** Throws `INVALID_ARGUMENT` if `options` has a name that is not in `known`: most likely a typing error. */
-export function checkNames(owner: string, options: object, known: readonly string[]): void {
-  const unknown = Object.keys(options).filter((name) => !known.includes(name));
-  if (unknown.length > 0) {
-    throw new EvenkeelError(
-      'INVALID_ARGUMENT',
-      `${owner}: there is no option ${unknown.join(', ')}; the options are ${known.join(', ')}`,
-    );
-  }
 }
 
 /** A pair in its shortest form for {@link Module.describe}: `3`, or `[3, 5]`. */

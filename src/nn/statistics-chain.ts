@@ -23,7 +23,8 @@ export interface Prediction {
 export function predictedState(before: Tensor, through: KalmanTransition): ChainState {
   return {
     get state() {
-      return kalmanPredict(through.rectified === true ? kalmanRectify(before) : before, through.weight, through);
+      const { weight, rectified, bias, noise, channelGroups } = through;
+      return kalmanPredict(rectified === true ? kalmanRectify(before) : before, weight, { bias, noise, channelGroups });
     },
     rectified: false,
     prediction: { before, through },

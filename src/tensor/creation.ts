@@ -1,5 +1,6 @@
 import { EvenkeelError } from '../errors';
 import { bytesOfArray, type DType, dtypeCodes, dtypeOfArray, type TypedArray } from './dtype';
+import { checkOptions, optionNames } from './operations/check';
 import { checkShape, formatShape, type Shape, sizeOf } from './shape';
 import { stream } from './stream';
 import { allocate, run, Tensor } from './tensor';
@@ -14,6 +15,13 @@ export interface TensorOptions {
   /** Whether `backward()` computes a gradient for it. @defaultValue false */
   readonly requiresGrad?: boolean;
 }
+
+const fillOptions = optionNames<TensorOptions>({ dtype: true, requiresGrad: true });
+const tensorOptions = optionNames<TensorOptions & { readonly shape?: Shape }>({
+  dtype: true,
+  requiresGrad: true,
+  shape: true,
+});
 
 function finish(tensor: Tensor, options: TensorOptions): Tensor {
   if (options.requiresGrad === true) tensor.requiresGrad = true;
@@ -66,6 +74,7 @@ export function tensor(
   values: NestedArray | TypedArray,
   options: TensorOptions & { readonly shape?: Shape } = {},
 ): Tensor {
+  checkOptions('tensor', options, tensorOptions);
   const given = dtypeOfArray(values);
   if (given === undefined && ArrayBuffer.isView(values)) {
     throw new EvenkeelError(
@@ -104,21 +113,26 @@ export function tensor(
   return finish(new Tensor(storage, [...shape]), options);
 }
 
-/** A tensor with `value` everywhere. */
-export function full(shape: Shape, value: number, options: TensorOptions = {}): Tensor {
-  checkShape('full', shape);
+function fill(name: string, shape: Shape, value: number, options: TensorOptions): Tensor {
+  checkOptions(name, options, fillOptions);
+  checkShape(name, shape);
   const dtype = options.dtype ?? 'float32';
-  const result = allocate('full', [...shape], dtype);
+  const result = allocate(name, [...shape], dtype);
   run('fill', [result], dtypeCodes[dtype], result.size, value);
   return finish(result, options);
 }
 
+/** A tensor with `value` everywhere. */
+export function full(shape: Shape, value: number, options: TensorOptions = {}): Tensor {
+  return fill('full', shape, value, options);
+}
+
 /** A tensor of zeros. */
 export function zeros(shape: Shape, options: TensorOptions = {}): Tensor {
-  return full(shape, 0, options);
+  return fill('zeros', shape, 0, options);
 }
 
 /** A tensor of ones. */
 export function ones(shape: Shape, options: TensorOptions = {}): Tensor {
-  return full(shape, 1, options);
+  return fill('ones', shape, 1, options);
 }

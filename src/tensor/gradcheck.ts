@@ -1,6 +1,7 @@
 import { EvenkeelError } from '../errors';
 import { noGrad } from './autograd';
 import { tensor } from './creation';
+import { checkOptions, optionNames } from './operations/check';
 import { scope } from './scope';
 import type { Tensor } from './tensor';
 
@@ -13,6 +14,8 @@ export interface GradcheckOptions {
   /** Elements of each input that are checked, spread evenly; all by default. */
   readonly elements?: number;
 }
+
+const gradcheckOptions = optionNames<GradcheckOptions>({ step: true, tolerance: true, elements: true });
 
 /** What {@link gradcheck} found. */
 export interface GradcheckResult {
@@ -48,6 +51,7 @@ export async function gradcheck(
   inputs: readonly Tensor[],
   options: GradcheckOptions = {},
 ): Promise<GradcheckResult> {
+  checkOptions('gradcheck', options, gradcheckOptions);
   const { step = 1e-2, tolerance = 1e-2 } = options;
   const checked = inputs.filter((input) => input.requiresGrad);
   if (checked.length === 0) {

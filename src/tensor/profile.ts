@@ -1,4 +1,5 @@
 import { EvenkeelError } from '../errors';
+import { checkOptions, optionNames } from './operations/check';
 import { type RecordedCommand, stream, type TimedCommand } from './stream';
 
 /** Time and traffic of a group of commands. */
@@ -38,6 +39,8 @@ export interface ProfileOptions {
   /** Names for the modules that call operations: `new Map(model.namedModules().map(([name, module]) => [module, name]))`. */
   readonly layers?: ReadonlyMap<object, string>;
 }
+
+const profileOptions = optionNames<ProfileOptions>({ layers: true });
 
 /** Counts the floating-point operations of a command from its arguments. */
 export type FlopCounter = (command: RecordedCommand) => number;
@@ -131,6 +134,7 @@ function formatTable(title: string, rows: readonly ProfileRow[]): string {
  * @throws EvenkeelError INVALID_ARGUMENT where a profile is being taken already.
  */
 export async function profile<T>(body: () => T | Promise<T>, options: ProfileOptions = {}): Promise<Profile<T>> {
+  checkOptions('profile', options, profileOptions);
   const device = stream();
   if (device.profiling) throw new EvenkeelError('INVALID_ARGUMENT', 'profile: one is being taken already');
   device.startProfile();

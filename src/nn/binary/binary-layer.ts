@@ -139,7 +139,9 @@ export abstract class BinaryLayer extends Module {
 
   /** The signs of the input in float, and the float weight that they meet in the first step of two-step training. */
   protected floatArguments(input: Tensor): { readonly signs: Tensor; readonly weight: Tensor } {
-    const signs = this.activation === 'none' ? input : binarize(input, this);
+    const { shift, activationGradient, activationGradientParameter } = this;
+    const signs =
+      this.activation === 'none' ? input : binarize(input, { shift, activationGradient, activationGradientParameter });
     if (this.standardize) {
       const { gain, standardizationEpsilon: epsilon } = this;
       return { signs, weight: scaledWeightStandardize(this.weight, { gain, epsilon }) };

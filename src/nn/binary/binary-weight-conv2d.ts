@@ -54,8 +54,8 @@ export class BinaryWeightConv2d extends BinaryLayer {
   override forward(input: Tensor): Tensor {
     const { stride, padding } = this;
     if (!this.binaryWeights) return conv2d(input, this.floatArguments(input).weight, undefined, { stride, padding });
-    const { weight, options } = this.binaryArguments();
-    return conv2d(input, binaryWeight(weight, options), undefined, { stride, padding });
+    const { gain, weightGradient } = this;
+    return conv2d(input, binaryWeight(this.latentWeight(), { gain, weightGradient }), undefined, { stride, padding });
   }
 
   override multiplyAdds(_input: Tensor, output: Tensor): number {

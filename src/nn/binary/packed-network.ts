@@ -9,6 +9,7 @@ import {
   linear,
   maxPool2d,
   noGrad,
+  type PoolOptions,
   prelu,
   relu,
   reshape,
@@ -31,6 +32,7 @@ import {
   type PackedArrays,
   type PackedGraph,
   type PackedStep,
+  type PoolStep,
   resultsOf,
   type SignsStep,
 } from './packed-graph';
@@ -210,6 +212,11 @@ function runStep(step: PackedStep, tensors: StepTensors, inputs: readonly Value[
   return [{ tensor: result, shape: result.shape }];
 }
 
+/** A step's window as the pooling operations take it. */
+function poolOf({ kernel, stride, padding, ceilMode }: PoolStep): PoolOptions {
+  return { kernelSize: kernel, stride, padding, ceilMode };
+}
+
 function runFloat(
   step: Exclude<PackedStep, BinaryStep | SignsStep>,
   tensors: StepTensors,
@@ -219,16 +226,21 @@ function runFloat(
   const second = inputs[1]?.tensor;
   switch (step.kind) {
     case 'convolution':
-      return conv2d(input, tensors['weight']!, tensors['bias'], step);
+      return conv2d(input, tensors['weight']!, tensors['bias'], {
+        stride: step.stride,
+        padding: step.padding,
+        dilation: step.dilation,
+        groups: step.groups,
+      });
     case 'linear': {
       const features = input.size / Math.max(1, input.shape[0]!);
       const flat = features === step.inFeatures && input.rank > 2 ? reshape(input, [input.shape[0]!, features]) : input;
       return linear(flat, tensors['weight']!, tensors['bias']);
     }
     case 'maxPool':
-      return maxPool2d(input, { ...step, kernelSize: step.kernel });
+      return maxPool2d(input, poolOf(step));
     case 'averagePool':
-      return avgPool2d(input, { ...step, kernelSize: step.kernel });
+      return avgPool2d(input, { ...poolOf(step), countIncludePadding: step.countIncludePadding });
     case 'globalPool':
       return globalAvgPool(input);
     case 'normalize': {

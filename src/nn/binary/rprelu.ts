@@ -36,7 +36,8 @@ export class RPReLU extends Module {
   }
 
   override forward(input: Tensor): Tensor {
-    return rprelu(input, this);
+    const { shiftIn, slope, shiftOut } = this;
+    return rprelu(input, { shiftIn, slope, shiftOut });
   }
 
   override describe(): string {

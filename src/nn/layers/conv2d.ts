@@ -84,7 +84,12 @@ export class Conv2d extends Module {
   }
 
   override forward(input: Tensor): Tensor {
-    return conv2d(input, this.weight, this.bias, {
+    return this.convolve(input, this.weight);
+  }
+
+  /** The convolution by a weight in place of the stored one. */
+  protected convolve(input: Tensor, weight: Tensor): Tensor {
+    return conv2d(input, weight, this.bias, {
       stride: this.stride,
       padding: this.padding,
       dilation: this.dilation,

@@ -58,7 +58,8 @@ export class MaxPool2d extends Pool2d {
   }
 
   override forward(input: Tensor): Tensor {
-    return maxPool2d(input, this);
+    const { kernelSize, stride, padding, ceilMode } = this;
+    return maxPool2d(input, { kernelSize, stride, padding, ceilMode });
   }
 }
 
@@ -73,7 +74,8 @@ export class AvgPool2d extends Pool2d {
   }
 
   override forward(input: Tensor): Tensor {
-    return carryState(input, avgPool2d(input, this));
+    const { kernelSize, stride, padding, ceilMode, countIncludePadding } = this;
+    return carryState(input, avgPool2d(input, { kernelSize, stride, padding, ceilMode, countIncludePadding }));
   }
 }
 

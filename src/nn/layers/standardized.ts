@@ -1,5 +1,4 @@
 import type { Tensor } from '../../tensor';
-import { conv2d } from '../../tensor/operations/convolution';
 import { linear } from '../../tensor/operations/matmul';
 import { scaledWeightStandardize, weightStandardize } from '../../tensor/operations/standardize';
 import { checkRange } from '../check';
@@ -30,7 +29,7 @@ export class WeightStandardizedConv2d extends Conv2d {
 
   override forward(input: Tensor): Tensor {
     const weight = weightStandardize(this.weight, { epsilon: this.standardizationEpsilon });
-    return conv2d(input, weight, this.bias, this);
+    return this.convolve(input, weight);
   }
 }
 
@@ -95,7 +94,7 @@ export class ScaledStandardizedConv2d extends Conv2d {
       gamma: this.variancePreservingFactor,
       epsilon: this.standardizationEpsilon,
     });
-    return conv2d(input, weight, this.bias, this);
+    return this.convolve(input, weight);
   }
 }
 

@@ -2,7 +2,7 @@ import { EvenkeelError } from '../../errors';
 import { record } from '../autograd';
 import { formatShape } from '../shape';
 import { allocate, run, type Tensor } from '../tensor';
-import { checkFloat } from './check';
+import { checkFloat, checkOptions, optionNames } from './check';
 import { gateByOutput } from './elementwise';
 import { activationWords, type FusedActivation } from './fused-activation';
 
@@ -66,8 +66,11 @@ export interface GeluOptions {
   readonly approximate?: 'none' | 'tanh';
 }
 
-/** `input * Phi(input)` with the normal distribution function (Hendrycks and Gimpel, 2016). @throws EvenkeelError DTYPE_MISMATCH */
+const geluOptions = optionNames<GeluOptions>({ approximate: true });
+
+/** `input * Phi(input)` with the normal distribution function (Hendrycks and Gimpel, 2016). @throws EvenkeelError DTYPE_MISMATCH, INVALID_ARGUMENT */
 export function gelu(input: Tensor, options: GeluOptions = {}): Tensor {
+  checkOptions('gelu', options, geluOptions);
   return activate(options.approximate === 'tanh' ? 'geluTanh' : 'gelu', input);
 }
 

@@ -1,6 +1,7 @@
 import { EvenkeelError } from '../../errors';
 import { formatShape } from '../shape';
 import { allocate, run, type Tensor } from '../tensor';
+import { checkOptions, optionNames } from './check';
 import { activationWords } from './fused-activation';
 import { checkChannels, geometryOf, type NormalizationOptions, recordNormalization } from './normalization';
 
@@ -26,6 +27,22 @@ export interface BatchRenormOptions extends NormalizationOptions {
   readonly maximumShift: number;
 }
 
+const batchRenormOptions = optionNames<BatchRenormOptions>({
+  gamma: true,
+  beta: true,
+  epsilon: true,
+  activation: true,
+  runningMean: true,
+  runningDeviation: true,
+  steps: true,
+  momentum: true,
+  plainSteps: true,
+  scaleSteps: true,
+  shiftSteps: true,
+  maximumScale: true,
+  maximumShift: true,
+});
+
 /**
  * Batch renormalization in training (Ioffe 2017): `activation((normalized · r + d) · gamma + beta)`, where r and d lead from the batch's
  * statistics to the running ones as far as their limits allow, and count as constants.
@@ -33,6 +50,7 @@ export interface BatchRenormOptions extends NormalizationOptions {
  * @throws EvenkeelError SHAPE_MISMATCH, DTYPE_MISMATCH, INVALID_ARGUMENT (also for a batch with a single value of each channel)
  */
 export function batchRenorm(input: Tensor, options: BatchRenormOptions): Tensor {
+  checkOptions('batchRenorm', options, batchRenormOptions);
   const { batch, positions, channels } = geometryOf('batchRenorm', input, options);
   const { gamma, beta, runningMean, runningDeviation, steps, epsilon = 1e-5, momentum } = options;
   checkChannels('batchRenorm', 'runningMean', runningMean, channels, input.shape);

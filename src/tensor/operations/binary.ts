@@ -3,7 +3,7 @@ import { isGradEnabled, noGrad, record } from '../autograd';
 import { scope } from '../scope';
 import { formatShape } from '../shape';
 import { allocate, run, type Tensor } from '../tensor';
-import { checkFloat } from './check';
+import { checkFloat, checkOptions, optionNames } from './check';
 import { type Conv2dOptions, geometryOf } from './convolution';
 import { biasGradient } from './matmul';
 import { type BinarizeOptions, binarize, checkChannels, packSigns, surrogateOf } from './sign';
@@ -112,6 +112,18 @@ function binaryProduct(
   return output;
 }
 
+const convolutionOptions = optionNames<BinaryConv2dOptions>({
+  shift: true,
+  activationGradient: true,
+  activationGradientParameter: true,
+  gain: true,
+  weightGradient: true,
+  stride: true,
+  padding: true,
+  dilation: true,
+  paddingValue: true,
+});
+
 /**
  * The convolution of signs by signs, `gain * mean|W| * conv2d(sign(input + shift), sign(weight))` (Rastegari et al. 2016, XNOR-Net),
  * on packed bits: the sums are exact integers, and the backward pass keeps the signs as bits.
@@ -123,6 +135,7 @@ function binaryProduct(
  * @throws EvenkeelError SHAPE_MISMATCH, DTYPE_MISMATCH, INVALID_ARGUMENT
  */
 export function binaryConv2d(input: Tensor, weight: Tensor, options: BinaryConv2dOptions = {}): Tensor {
+  checkOptions('binaryConv2d', options, convolutionOptions);
   const operation = 'binaryConv2d';
   checkFloat(operation, { input, weight }, { shift: options.shift, gain: options.gain });
   const { stride, padding, dilation } = options;
@@ -135,6 +148,14 @@ export function binaryConv2d(input: Tensor, weight: Tensor, options: BinaryConv2
   return binaryProduct(operation, input, weight, options, outputShape, [...words.slice(0, -1), paddingValue]);
 }
 
+const linearOptions = optionNames<BinaryLinearOptions>({
+  shift: true,
+  activationGradient: true,
+  activationGradientParameter: true,
+  gain: true,
+  weightGradient: true,
+});
+
 /**
  * A fully connected layer of signs by signs, `gain * mean|W| * (sign(input + shift) · sign(weight))`; see {@link binaryConv2d}.
  *
@@ -143,6 +164,7 @@ export function binaryConv2d(input: Tensor, weight: Tensor, options: BinaryConv2
  * @throws EvenkeelError SHAPE_MISMATCH, DTYPE_MISMATCH, INVALID_ARGUMENT
  */
 export function binaryLinear(input: Tensor, weight: Tensor, options: BinaryLinearOptions = {}): Tensor {
+  checkOptions('binaryLinear', options, linearOptions);
   const operation = 'binaryLinear';
   checkFloat(operation, { input, weight }, { shift: options.shift, gain: options.gain });
   const inFeatures = input.shape[input.rank - 1];
@@ -170,6 +192,8 @@ export function binaryLinear(input: Tensor, weight: Tensor, options: BinaryLinea
 /** Options of {@link binaryWeight}. */
 export type BinaryWeightOptions = Pick<BinaryLinearOptions, 'gain' | 'weightGradient'>;
 
+const weightOptions = optionNames<BinaryWeightOptions>({ gain: true, weightGradient: true });
+
 /**
  * A binary weight in float, `gain * mean|W| * sign(W)` with the mean over each output's weights: for layers that meet inputs which are
  * not signs (Rastegari et al. 2016, Binary-Weight-Networks). `weight` is `[..., outputs]`; gradients pass as in {@link binaryConv2d}.
@@ -177,6 +201,7 @@ export type BinaryWeightOptions = Pick<BinaryLinearOptions, 'gain' | 'weightGrad
  * @throws EvenkeelError SHAPE_MISMATCH, DTYPE_MISMATCH, INVALID_ARGUMENT
  */
 export function binaryWeight(weight: Tensor, options: BinaryWeightOptions = {}): Tensor {
+  checkOptions('binaryWeight', options, weightOptions);
   const operation = 'binaryWeight';
   const { gain } = options;
   checkFloat(operation, { weight }, { gain });

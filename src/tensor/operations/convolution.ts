@@ -4,7 +4,7 @@ import { countFlops } from '../profile';
 import { formatShape } from '../shape';
 import type { RecordedCommand } from '../stream';
 import { allocate, run, type Tensor } from '../tensor';
-import { checkFloat } from './check';
+import { checkFloat, checkOptions, optionNames } from './check';
 import { biasGradient, checkBias } from './matmul';
 import { type Pair, pair } from './pair';
 
@@ -100,6 +100,8 @@ export function geometryOf(operation: string, input: Tensor, weight: Tensor, opt
   };
 }
 
+const conv2dOptions = optionNames<Conv2dOptions>({ stride: true, padding: true, dilation: true, groups: true });
+
 /**
  * 2-D convolution (cross-correlation, as in every deep learning library).
  *
@@ -110,6 +112,7 @@ export function geometryOf(operation: string, input: Tensor, weight: Tensor, opt
  * @throws EvenkeelError SHAPE_MISMATCH, DTYPE_MISMATCH, INVALID_ARGUMENT
  */
 export function conv2d(input: Tensor, weight: Tensor, bias?: Tensor, options: Conv2dOptions = {}): Tensor {
+  checkOptions('conv2d', options, conv2dOptions);
   checkFloat('conv2d', { input, weight }, { bias });
   const { outputShape, words } = geometryOf('conv2d', input, weight, options);
   checkBias('conv2d', bias, outputShape[3]!);

@@ -3,7 +3,7 @@ import { type Backward, record } from '../autograd';
 import { formatShape, sameShape } from '../shape';
 import { allocate, run, type Tensor } from '../tensor';
 import { broadcastShapes, sumToShape, withOperands } from './broadcast';
-import { checkFloat } from './check';
+import { checkFloat, checkOptions, optionNames } from './check';
 
 /** The numbers of `BinaryOperation` in crate evenkeel-kernels. */
 const binaryCodes = {
@@ -316,12 +316,15 @@ export interface ClampOptions {
   readonly max?: number;
 }
 
+const clampOptions = optionNames<ClampOptions>({ min: true, max: true });
+
 /**
  * Limits each element to `min … max`; NaN stays. The gradient passes where the element lies within the limits, both included.
  *
  * @throws EvenkeelError DTYPE_MISMATCH, INVALID_ARGUMENT (`min` above `max`, NaN)
  */
 export function clamp(input: Tensor, options: ClampOptions): Tensor {
+  checkOptions('clamp', options, clampOptions);
   const { min = Number.NEGATIVE_INFINITY, max = Number.POSITIVE_INFINITY } = options;
   if (!(min <= max)) {
     throw new EvenkeelError('INVALID_ARGUMENT', `clamp: min must not be above max, got min ${min} and max ${max}`);

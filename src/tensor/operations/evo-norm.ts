@@ -1,6 +1,7 @@
 import { EvenkeelError } from '../../errors';
 import { formatShape } from '../shape';
 import { allocate, run, type Tensor } from '../tensor';
+import { checkOptions, optionNames } from './check';
 import {
   checkChannels,
   checkMomentum,
@@ -17,6 +18,14 @@ export interface EvoNormS0Options extends Omit<NormalizationOptions, 'activation
   readonly groups: number;
 }
 
+const evoNormS0Options = optionNames<EvoNormS0Options>({
+  slope: true,
+  gamma: true,
+  beta: true,
+  groups: true,
+  epsilon: true,
+});
+
 /**
  * EvoNorm-S0 (Liu et al. 2020): `x · sigmoid(slope · x) / √(variance + epsilon) · gamma + beta`, the biased variance of each sample and
  * group of channels, over all positions. It stands for a normalization and an activation.
@@ -24,6 +33,7 @@ export interface EvoNormS0Options extends Omit<NormalizationOptions, 'activation
  * @throws EvenkeelError SHAPE_MISMATCH, DTYPE_MISMATCH, INVALID_ARGUMENT
  */
 export function evoNormS0(input: Tensor, options: EvoNormS0Options): Tensor {
+  checkOptions('evoNormS0', options, evoNormS0Options);
   const { batch, positions, channels } = geometryOf('evoNormS0', input, options);
   const { slope, gamma, beta, groups, epsilon = 1e-5 } = options;
   checkChannels('evoNormS0', 'slope', slope, channels, input.shape);
@@ -60,6 +70,16 @@ export interface EvoNormB0Options extends Omit<NormalizationOptions, 'activation
   readonly momentum?: number | undefined;
 }
 
+const evoNormB0Options = optionNames<EvoNormB0Options>({
+  slope: true,
+  gamma: true,
+  beta: true,
+  training: true,
+  runningVariance: true,
+  momentum: true,
+  epsilon: true,
+});
+
 /**
  * EvoNorm-B0 (Liu et al. 2020): `x / max(√(batch variance + epsilon), slope · x + √(instance variance + epsilon)) · gamma + beta`, biased
  * variances of each channel over batch and positions, and over the positions of each sample. It stands for a normalization and an
@@ -69,6 +89,7 @@ export interface EvoNormB0Options extends Omit<NormalizationOptions, 'activation
  * @throws EvenkeelError SHAPE_MISMATCH, DTYPE_MISMATCH, INVALID_ARGUMENT
  */
 export function evoNormB0(input: Tensor, options: EvoNormB0Options): Tensor {
+  checkOptions('evoNormB0', options, evoNormB0Options);
   const { batch, positions, channels } = geometryOf('evoNormB0', input, options);
   const { slope, gamma, beta, training, runningVariance, epsilon = 1e-5, momentum = 0.1 } = options;
   checkChannels('evoNormB0', 'slope', slope, channels, input.shape);

@@ -1,5 +1,6 @@
 import { EvenkeelError } from '../../errors';
 import { allocate, run, type Tensor } from '../tensor';
+import { checkOptions, optionNames } from './check';
 import { batchNorm, checkRunning, geometryOf, type NormalizationOptions, recordNormalization } from './normalization';
 import { nextSequence } from './random';
 
@@ -15,6 +16,16 @@ export interface IndependentComponentOptions extends Omit<NormalizationOptions, 
   readonly momentum?: number | undefined;
 }
 
+const independentComponentOptions = optionNames<IndependentComponentOptions>({
+  rate: true,
+  gamma: true,
+  beta: true,
+  epsilon: true,
+  runningMean: true,
+  runningVariance: true,
+  momentum: true,
+});
+
 /**
  * Batch normalization and dropout in one pass, in training (Chen et al. 2019): `kept / (1 - rate) · ((x - mean) / √(variance + epsilon) ·
  * gamma + beta)`, where each value is kept by itself. With a rate of 0 it is batch normalization. Outside training use `batchNorm`.
@@ -24,6 +35,7 @@ export interface IndependentComponentOptions extends Omit<NormalizationOptions, 
  * @throws EvenkeelError SHAPE_MISMATCH, DTYPE_MISMATCH, INVALID_ARGUMENT (also for a batch with a single value of each channel)
  */
 export function independentComponent(input: Tensor, options: IndependentComponentOptions = {}): Tensor {
+  checkOptions('independentComponent', options, independentComponentOptions);
   const { batch, positions, channels } = geometryOf('independentComponent', input, options);
   const { gamma, beta, runningMean, runningVariance, rate = 0.05, epsilon = 1e-5, momentum = 0.1 } = options;
   if (!(rate >= 0 && rate < 1)) {
@@ -32,7 +44,9 @@ export function independentComponent(input: Tensor, options: IndependentComponen
       `independentComponent: rate must be at least 0 and less than 1, got ${rate}`,
     );
   }
-  if (rate === 0) return batchNorm(input, { ...options, training: true });
+  if (rate === 0) {
+    return batchNorm(input, { gamma, beta, runningMean, runningVariance, epsilon, momentum, training: true });
+  }
   checkRunning('independentComponent', options, channels, input.shape);
   if (batch * positions === 1) {
     throw new EvenkeelError(

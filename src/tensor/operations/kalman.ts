@@ -2,7 +2,7 @@ import { EvenkeelError } from '../../errors';
 import { record } from '../autograd';
 import { formatShape, sameShape } from '../shape';
 import { allocate, keep, run, type Tensor } from '../tensor';
-import { checkFloat } from './check';
+import { checkFloat, checkOptions, optionNames } from './check';
 import { activationWords } from './fused-activation';
 import { checkChannels, checkRunning, geometryOf, type NormalizationOptions } from './normalization';
 
@@ -72,6 +72,34 @@ function checkState(operation: string, state: Tensor): readonly [groups: number,
   return [groups, channels];
 }
 
+const transitionNames = optionNames<KalmanTransition>({
+  weight: true,
+  rectified: true,
+  bias: true,
+  noise: true,
+  channelGroups: true,
+});
+const shortcutNames = optionNames<KalmanShortcut>({ state: true, rectified: true });
+const kalmanNormOptions = optionNames<KalmanNormOptions>({
+  gamma: true,
+  beta: true,
+  epsilon: true,
+  activation: true,
+  groups: true,
+  prior: true,
+  through: true,
+  priorWeight: true,
+  priorWeightForm: true,
+  guarded: true,
+  residual: true,
+  handsOn: true,
+  shortcut: true,
+  runningMean: true,
+  runningVariance: true,
+  momentum: true,
+  firstGroupOnly: true,
+});
+
 /**
  * Batch Kalman normalization in training (Wang et al. 2018): `activation((x - m) / √(v + epsilon) · gamma + beta + residual)` over groups
  * of samples, where the observed mean x̄ and variance S of a group and channel are corrected by a prior m⁻, v⁻ of weight q:
@@ -86,6 +114,9 @@ function checkState(operation: string, state: Tensor): readonly [groups: number,
  * prior, which has no variance)
  */
 export function kalmanNorm(input: Tensor, options: KalmanNormOptions = {}): KalmanNormResult {
+  checkOptions('kalmanNorm', options, kalmanNormOptions);
+  if (options.through !== undefined) checkOptions('kalmanNorm through', options.through, transitionNames);
+  if (options.shortcut !== undefined) checkOptions('kalmanNorm shortcut', options.shortcut, shortcutNames);
   const { batch, positions, channels } = geometryOf('kalmanNorm', input, options);
   const { gamma, beta, residual, prior, through, priorWeight, shortcut, runningMean, runningVariance } = options;
   const { groups = 1, epsilon = 1e-5, momentum = 0.1, guarded = false, firstGroupOnly = false } = options;
@@ -237,6 +268,8 @@ export interface KalmanPredictOptions {
   readonly channelGroups?: number | undefined;
 }
 
+const kalmanPredictOptions = optionNames<KalmanPredictOptions>({ bias: true, noise: true, channelGroups: true });
+
 /**
  * The statistics `[2, groups, outChannels]` behind a linear layer, from those in front of it: `m' = Σ m K1 + bias` and
  * `v' = Σ v K2 + softplus(noise)`, with the sums over kernel positions of the weight and of its square. Channels are taken as independent
@@ -244,9 +277,10 @@ export interface KalmanPredictOptions {
  *
  * `weight` is `[…, inChannels / channelGroups, outChannels]`: a convolution's HWIO, a linear layer's, or a learned matrix.
  *
- * @throws EvenkeelError SHAPE_MISMATCH, DTYPE_MISMATCH
+ * @throws EvenkeelError SHAPE_MISMATCH, DTYPE_MISMATCH, INVALID_ARGUMENT
  */
 export function kalmanPredict(state: Tensor, weight: Tensor, options: KalmanPredictOptions = {}): Tensor {
+  checkOptions('kalmanPredict', options, kalmanPredictOptions);
   const [groups, inChannels, outChannels] = checkTransition('kalmanPredict', state, weight, options);
   const { bias, noise, channelGroups = 1 } = options;
   const words = [groups, inChannels, outChannels, channelGroups];
@@ -330,12 +364,19 @@ export function kalmanRectify(state: Tensor): Tensor {
   });
 }
 
+const kalmanNormalizedOptions = optionNames<Omit<NormalizationOptions, 'activation'>>({
+  gamma: true,
+  beta: true,
+  epsilon: true,
+});
+
 /**
  * The statistics of what a normalization with these statistics puts out: means `beta`, variances `gamma² v / (v + epsilon)`.
  *
- * @throws EvenkeelError SHAPE_MISMATCH, DTYPE_MISMATCH
+ * @throws EvenkeelError SHAPE_MISMATCH, DTYPE_MISMATCH, INVALID_ARGUMENT
  */
 export function kalmanNormalized(state: Tensor, options: Omit<NormalizationOptions, 'activation'> = {}): Tensor {
+  checkOptions('kalmanNormalized', options, kalmanNormalizedOptions);
   const [, channels] = checkState('kalmanNormalized', state);
   const { gamma, beta, epsilon = 1e-5 } = options;
   checkChannels('kalmanNormalized', 'gamma', gamma, channels, state.shape);

@@ -4,7 +4,7 @@ import { bytesPerElement, type DType, dtypeCodes } from '../dtype';
 import { checkShape, formatShape, resolveAxis, type Shape, sameShape, sizeOf } from '../shape';
 import { allocate, run, type Tensor } from '../tensor';
 import { broadcastShapes, broadcastTo, sumToShape } from './broadcast';
-import { checkFloat } from './check';
+import { checkFloat, checkOptions, optionNames } from './check';
 
 /** `shape` with another size along `axis`. */
 function resized(shape: Shape, axis: number, size: number): number[] {
@@ -97,6 +97,8 @@ export interface SliceOptions {
   readonly steps?: readonly number[];
 }
 
+const sliceOptions = optionNames<SliceOptions>({ starts: true, ends: true, steps: true });
+
 /**
  * A part of a tensor: along each axis, indices `start, start + step, …` below `end`. Copies. As in NumPy, indices beyond the ends
  * are moved to them.
@@ -104,6 +106,7 @@ export interface SliceOptions {
  * @throws EvenkeelError INVALID_ARGUMENT
  */
 export function slice(input: Tensor, options: SliceOptions): Tensor {
+  checkOptions('slice', options, sliceOptions);
   for (const [name, list] of Object.entries(options) as [string, readonly number[] | undefined][]) {
     if (list !== undefined && (list.length > input.rank || !list.every(Number.isInteger))) {
       throw new EvenkeelError(

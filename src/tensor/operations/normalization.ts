@@ -2,7 +2,7 @@ import { EvenkeelError } from '../../errors';
 import { record } from '../autograd';
 import { formatShape, sameShape } from '../shape';
 import { type Argument, allocate, run, type Tensor } from '../tensor';
-import { checkFloat } from './check';
+import { checkFloat, checkOptions, optionNames } from './check';
 import { activationWords, type FusedActivation } from './fused-activation';
 
 /** Options that all normalizations share. */
@@ -198,6 +198,18 @@ export const inferenceWords = {
   epsilon: 12,
 } as const;
 
+const batchNormOptions = optionNames<BatchNormOptions>({
+  gamma: true,
+  beta: true,
+  epsilon: true,
+  activation: true,
+  training: true,
+  runningMean: true,
+  runningVariance: true,
+  momentum: true,
+  residual: true,
+});
+
 /**
  * Batch normalization (Ioffe and Szegedy 2015): `activation((x - mean) / √(variance + epsilon) · gamma + beta + residual)`.
  *
@@ -209,6 +221,7 @@ export const inferenceWords = {
  * channel, which has no variance)
  */
 export function batchNorm(input: Tensor, options: BatchNormOptions): Tensor {
+  checkOptions('batchNorm', options, batchNormOptions);
   const { batch, positions, channels } = geometryOf('batchNorm', input, options);
   const { gamma, beta, residual, runningMean, runningVariance, training, epsilon = 1e-5, momentum = 0.1 } = options;
   checkRunning('batchNorm', options, channels, input.shape);
@@ -263,6 +276,14 @@ export function batchNorm(input: Tensor, options: BatchNormOptions): Tensor {
   return output;
 }
 
+const groupNormOptions = optionNames<GroupNormOptions>({
+  groups: true,
+  gamma: true,
+  beta: true,
+  epsilon: true,
+  activation: true,
+});
+
 /**
  * Group normalization (Wu and He 2018): `activation((x - mean) / √(variance + epsilon) · gamma + beta)` with the mean and the biased
  * variance of each sample and group of neighbouring channels, over all positions.
@@ -272,8 +293,16 @@ export function batchNorm(input: Tensor, options: BatchNormOptions): Tensor {
  * @throws EvenkeelError SHAPE_MISMATCH, DTYPE_MISMATCH, INVALID_ARGUMENT
  */
 export function groupNorm(input: Tensor, options: GroupNormOptions): Tensor {
+  checkOptions('groupNorm', options, groupNormOptions);
   return normalizeGroups('groupNorm', input, options.groups, options);
 }
+
+const instanceNormOptions = optionNames<NormalizationOptions>({
+  gamma: true,
+  beta: true,
+  epsilon: true,
+  activation: true,
+});
 
 /**
  * Instance normalization (Ulyanov, Vedaldi and Lempitsky 2016): group normalization with every channel a group of its own.
@@ -281,8 +310,17 @@ export function groupNorm(input: Tensor, options: GroupNormOptions): Tensor {
  * @throws EvenkeelError SHAPE_MISMATCH, DTYPE_MISMATCH, INVALID_ARGUMENT
  */
 export function instanceNorm(input: Tensor, options: NormalizationOptions = {}): Tensor {
+  checkOptions('instanceNorm', options, instanceNormOptions);
   return normalizeGroups('instanceNorm', input, undefined, options);
 }
+
+const layerNormOptions = optionNames<LayerNormOptions>({
+  over: true,
+  gamma: true,
+  beta: true,
+  epsilon: true,
+  activation: true,
+});
 
 /**
  * Layer normalization (Ba, Kiros and Hinton 2016), over each sample (group normalization with one group) or over the channels of
@@ -293,6 +331,7 @@ export function instanceNorm(input: Tensor, options: NormalizationOptions = {}):
  * @throws EvenkeelError SHAPE_MISMATCH, DTYPE_MISMATCH, INVALID_ARGUMENT
  */
 export function layerNorm(input: Tensor, options: LayerNormOptions = {}): Tensor {
+  checkOptions('layerNorm', options, layerNormOptions);
   const over: unknown = options.over ?? 'sample';
   if (over === 'sample' && input.rank !== 2) return normalizeGroups('layerNorm', input, 1, options);
   if (over !== 'channels' && over !== 'sample') {
@@ -306,6 +345,8 @@ export function layerNorm(input: Tensor, options: LayerNormOptions = {}): Tensor
   return normalizeRows('layerNorm', 'layer_norm', input, [gamma, beta], geometry, epsilon, options.activation, 3);
 }
 
+const rmsNormOptions = optionNames<RMSNormOptions>({ gamma: true, epsilon: true, activation: true });
+
 /**
  * Root-mean-square normalization (Zhang and Sennrich 2019): `activation(x / √(mean(x²) + epsilon) · gamma)` over the channels of each
  * position, without centring.
@@ -315,6 +356,7 @@ export function layerNorm(input: Tensor, options: LayerNormOptions = {}): Tensor
  * @throws EvenkeelError SHAPE_MISMATCH, DTYPE_MISMATCH, INVALID_ARGUMENT
  */
 export function rmsNorm(input: Tensor, options: RMSNormOptions = {}): Tensor {
+  checkOptions('rmsNorm', options, rmsNormOptions);
   const geometry = geometryOf('rmsNorm', input, options);
   const { gamma, epsilon = 1e-5 } = options;
   return normalizeRows('rmsNorm', 'rms_norm', input, [gamma, undefined], geometry, epsilon, options.activation, 1);
@@ -375,6 +417,16 @@ function normalizeRows(
   return output;
 }
 
+const filterResponseNormOptions = optionNames<FilterResponseNormOptions>({
+  gamma: true,
+  beta: true,
+  epsilon: true,
+  activation: true,
+  tau: true,
+  learnedEpsilon: true,
+  epsilonForm: true,
+});
+
 /**
  * Filter response normalization with its thresholded linear unit (Singh and Krishnan 2020):
  * `max(x / √(mean(x²) + epsilon) · gamma + beta, tau)`, the mean over the positions of each sample and channel, without centring.
@@ -385,6 +437,7 @@ function normalizeRows(
  * @throws EvenkeelError SHAPE_MISMATCH, DTYPE_MISMATCH, INVALID_ARGUMENT
  */
 export function filterResponseNorm(input: Tensor, options: FilterResponseNormOptions = {}): Tensor {
+  checkOptions('filterResponseNorm', options, filterResponseNormOptions);
   const name = 'filterResponseNorm';
   const { batch, positions, channels } = geometryOf(name, input, options);
   const { gamma, beta, tau, learnedEpsilon, epsilon = 1e-6 } = options;

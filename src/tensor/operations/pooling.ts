@@ -2,6 +2,7 @@ import { EvenkeelError } from '../../errors';
 import { isGradEnabled, record } from '../autograd';
 import { formatShape } from '../shape';
 import { allocate, run, type Tensor } from '../tensor';
+import { checkOptions, optionNames } from './check';
 import { type Pair, pair } from './pair';
 
 export type { Pair } from './pair';
@@ -91,6 +92,8 @@ function geometryOf(operation: string, input: Tensor, options: PoolOptions): Geo
   };
 }
 
+const maxPoolOptions = optionNames<PoolOptions>({ kernelSize: true, stride: true, padding: true, ceilMode: true });
+
 /**
  * The largest value of each window, per channel.
  *
@@ -100,6 +103,7 @@ function geometryOf(operation: string, input: Tensor, options: PoolOptions): Geo
  * @throws EvenkeelError SHAPE_MISMATCH, DTYPE_MISMATCH, INVALID_ARGUMENT (sizes, or a window of more than 256 positions)
  */
 export function maxPool2d(input: Tensor, options: PoolOptions): Tensor {
+  checkOptions('maxPool2d', options, maxPoolOptions);
   const geometry = geometryOf('maxPool2d', input, options);
   if (geometry.positions > MAX_WINDOW) {
     throw new EvenkeelError(
@@ -124,6 +128,14 @@ export function maxPool2d(input: Tensor, options: PoolOptions): Tensor {
   return output;
 }
 
+const avgPoolOptions = optionNames<AvgPoolOptions>({
+  kernelSize: true,
+  stride: true,
+  padding: true,
+  ceilMode: true,
+  countIncludePadding: true,
+});
+
 /**
  * The mean of each window, per channel, summed in float64.
  *
@@ -132,6 +144,7 @@ export function maxPool2d(input: Tensor, options: PoolOptions): Tensor {
  * @throws EvenkeelError SHAPE_MISMATCH, DTYPE_MISMATCH, INVALID_ARGUMENT
  */
 export function avgPool2d(input: Tensor, options: AvgPoolOptions): Tensor {
+  checkOptions('avgPool2d', options, avgPoolOptions);
   const geometry = geometryOf('avgPool2d', input, options);
   const countIncludePadding = options.countIncludePadding ?? true;
   const output = allocate('avgPool2d', geometry.outputShape);

@@ -1,6 +1,7 @@
 import { EvenkeelError } from '../../errors';
 import { formatShape } from '../shape';
 import { allocate, run, type Tensor } from '../tensor';
+import { checkOptions, optionNames } from './check';
 import { activationWords, type FusedActivation } from './fused-activation';
 import { checkChannels, geometryOf, recordNormalization } from './normalization';
 
@@ -35,17 +36,37 @@ function parametersOf({ gamma, beta, proxyGamma, proxyBeta }: ProxyOptions): rea
 /** Rows of what {@link proxyStatistics} returns. */
 const STATISTICS = 6;
 
+const proxyOptions = optionNames<ProxyOptions>({
+  gamma: true,
+  beta: true,
+  proxyGamma: true,
+  proxyBeta: true,
+  activation: true,
+});
+
 /**
  * Mean and inverse standard deviation of `activation(gamma · (node · (1 + proxyGamma) + proxyBeta) + beta)` over the nodes (quantiles of
  * the standard normal distribution, `[count]`), and four means more that the gradients need: `[6, channels]`. They depend on parameters
  * alone, so they hold until one changes. Not differentiable: {@link proxyNorm} gives the gradients.
  */
 export function proxyStatistics(options: ProxyOptions, nodes: Tensor, epsilon: number): Tensor {
+  checkOptions('proxyStatistics', options, proxyOptions);
   const activation = activationWords('proxyStatistics', options.activation);
   const statistics = allocate('proxyStatistics', [STATISTICS, options.gamma.size]);
   run('proxy_statistics', [statistics], ...parametersOf(options), nodes, epsilon, ...activation);
   return statistics;
 }
+
+const proxyNormOptions = optionNames<ProxyNormOptions>({
+  gamma: true,
+  beta: true,
+  proxyGamma: true,
+  proxyBeta: true,
+  activation: true,
+  statistics: true,
+  groups: true,
+  epsilon: true,
+});
 
 /**
  * Group normalization, scale and offset, activation, and the standardization by the proxy's mean and deviation, in one pass (Labatie et
@@ -54,6 +75,7 @@ export function proxyStatistics(options: ProxyOptions, nodes: Tensor, epsilon: n
  * @throws EvenkeelError SHAPE_MISMATCH, DTYPE_MISMATCH, INVALID_ARGUMENT
  */
 export function proxyNorm(input: Tensor, options: ProxyNormOptions): Tensor {
+  checkOptions('proxyNorm', options, proxyNormOptions);
   const { batch, positions, channels } = geometryOf('proxyNorm', input, options);
   const { gamma, beta, proxyGamma, proxyBeta, statistics, groups, epsilon } = options;
   checkChannels('proxyNorm', 'proxyGamma', proxyGamma, channels, input.shape);

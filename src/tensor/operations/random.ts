@@ -2,7 +2,7 @@ import { EvenkeelError } from '../../errors';
 import { record } from '../autograd';
 import { checkShape, type Shape } from '../shape';
 import { allocate, run, type Tensor } from '../tensor';
-import { checkFloat } from './check';
+import { checkFloat, checkOptions, optionNames } from './check';
 
 /**
  * Where the random numbers of this process are. Each random operation takes the next sequence of the seed, so that the same
@@ -63,12 +63,15 @@ export interface UniformOptions {
   readonly high?: number;
 }
 
+const uniformOptions = optionNames<UniformOptions>({ low: true, high: true });
+
 /**
  * Random values, uniform in `[low, high)`.
  *
  * @throws EvenkeelError INVALID_ARGUMENT
  */
 export function uniform(shape: Shape, options: UniformOptions = {}): Tensor {
+  checkOptions('uniform', options, uniformOptions);
   checkShape('uniform', shape);
   const { low = 0, high = 1 } = options;
   if (!(low <= high && Number.isFinite(Math.fround(Math.fround(high) - Math.fround(low))))) {
@@ -90,12 +93,15 @@ export interface NormalOptions {
   readonly standardDeviation?: number;
 }
 
+const normalOptions = optionNames<NormalOptions>({ mean: true, standardDeviation: true });
+
 /**
  * Random values with a normal distribution.
  *
  * @throws EvenkeelError INVALID_ARGUMENT
  */
 export function randn(shape: Shape, options: NormalOptions = {}): Tensor {
+  checkOptions('randn', options, normalOptions);
   checkShape('randn', shape);
   const { mean = 0, standardDeviation = 1 } = options;
   const finite = Number.isFinite(Math.fround(mean)) && Number.isFinite(Math.fround(standardDeviation));
@@ -118,12 +124,15 @@ export interface IntegerOptions {
   readonly high: number;
 }
 
+const integerOptions = optionNames<IntegerOptions>({ low: true, high: true });
+
 /**
  * Random whole numbers from `low` to `high - 1`, as int32.
  *
  * @throws EvenkeelError INVALID_ARGUMENT unless both are 32-bit integers and `low < high`
  */
 export function randint(shape: Shape, options: IntegerOptions): Tensor {
+  checkOptions('randint', options, integerOptions);
   checkShape('randint', shape);
   const { low = 0, high } = options;
   if ((low | 0) !== low || (high | 0) !== high || low >= high) {
@@ -145,6 +154,8 @@ export interface DropoutOptions {
   readonly training?: boolean;
 }
 
+const dropoutOptions = optionNames<DropoutOptions>({ probability: true, training: true });
+
 /**
  * Dropout (Srivastava et al., 2014): sets each element to 0 with the given chance and divides the others by what is left, so that
  * the expectation stays. The mask is not kept: the backward pass makes it again.
@@ -153,6 +164,7 @@ export interface DropoutOptions {
  * @throws EvenkeelError DTYPE_MISMATCH, INVALID_ARGUMENT
  */
 export function dropout(input: Tensor, options: DropoutOptions | number = {}): Tensor {
+  if (typeof options !== 'number') checkOptions('dropout', options, dropoutOptions);
   checkFloat('dropout', { input });
   const { probability = 0.5, training = true } = typeof options === 'number' ? { probability: options } : options;
   // As float32, because that is what the kernel compares.

@@ -3,7 +3,7 @@ import { record } from '../autograd';
 import { formatShape, resolveAxis } from '../shape';
 import { allocate, run, type Tensor } from '../tensor';
 import { broadcastTo } from './broadcast';
-import { checkFloat } from './check';
+import { checkFloat, checkOptions, optionNames } from './check';
 
 /** Options of the reductions. */
 export interface ReductionOptions {
@@ -54,12 +54,15 @@ function linear(name: 'sum' | 'mean', input: Tensor, options: ReductionOptions):
   ]);
 }
 
+const reductionOptions = optionNames<ReductionOptions>({ axes: true, keepDims: true });
+
 /**
  * The sum over axes, accumulated in float64; 0 of nothing.
  *
  * @throws EvenkeelError DTYPE_MISMATCH, INVALID_ARGUMENT (an axis that does not exist, or twice)
  */
 export function sum(input: Tensor, options: ReductionOptions = {}): Tensor {
+  checkOptions('sum', options, reductionOptions);
   return linear('sum', input, options);
 }
 
@@ -69,6 +72,7 @@ export function sum(input: Tensor, options: ReductionOptions = {}): Tensor {
  * @throws EvenkeelError DTYPE_MISMATCH, INVALID_ARGUMENT (an axis that does not exist, or twice)
  */
 export function mean(input: Tensor, options: ReductionOptions = {}): Tensor {
+  checkOptions('mean', options, reductionOptions);
   return linear('mean', input, options);
 }
 
@@ -94,6 +98,7 @@ function extremum(name: 'max' | 'min', input: Tensor, options: ReductionOptions)
  * @throws EvenkeelError DTYPE_MISMATCH, INVALID_ARGUMENT (an axis that does not exist, or twice, or of size 0)
  */
 export function max(input: Tensor, options: ReductionOptions = {}): Tensor {
+  checkOptions('max', options, reductionOptions);
   return extremum('max', input, options);
 }
 
@@ -103,6 +108,7 @@ export function max(input: Tensor, options: ReductionOptions = {}): Tensor {
  * @throws EvenkeelError DTYPE_MISMATCH, INVALID_ARGUMENT (an axis that does not exist, or twice, or of size 0)
  */
 export function min(input: Tensor, options: ReductionOptions = {}): Tensor {
+  checkOptions('min', options, reductionOptions);
   return extremum('min', input, options);
 }
 

@@ -1,6 +1,6 @@
 import { record } from '../autograd';
 import { allocate, run, type Tensor } from '../tensor';
-import { checkFloat } from './check';
+import { checkFloat, checkOptions, optionNames } from './check';
 import { checkChannels, rowsAndChannels } from './sign';
 
 /** What {@link rprelu} learns, one value of each for every channel: `[channels]`. */
@@ -13,13 +13,17 @@ export interface RPReLUParameters {
   readonly shiftOut: Tensor;
 }
 
+const parameterNames = optionNames<RPReLUParameters>({ shiftIn: true, slope: true, shiftOut: true });
+
 /**
  * RPReLU (Liu et al. 2020, ReActNet, equation 2): with `v = input + shiftIn`, `v + shiftOut` where v is positive and
  * `slope * v + shiftOut` elsewhere. `input` is `[..., channels]`; at `v = 0` the gradient is that of the slope's side.
  *
- * @throws EvenkeelError SHAPE_MISMATCH, DTYPE_MISMATCH
+ * @throws EvenkeelError SHAPE_MISMATCH, DTYPE_MISMATCH, INVALID_ARGUMENT
  */
-export function rprelu(input: Tensor, { shiftIn, slope, shiftOut }: RPReLUParameters): Tensor {
+export function rprelu(input: Tensor, parameters: RPReLUParameters): Tensor {
+  checkOptions('rprelu', parameters, parameterNames);
+  const { shiftIn, slope, shiftOut } = parameters;
   checkFloat('rprelu', { input, shiftIn, slope, shiftOut });
   const [, channels] = rowsAndChannels('rprelu', input);
   checkChannels('rprelu', 'shiftIn', shiftIn, channels);

@@ -2,7 +2,7 @@ import { EvenkeelError } from '../../errors';
 import { isGradEnabled, record } from '../autograd';
 import { formatShape } from '../shape';
 import { allocate, run, type Tensor } from '../tensor';
-import { checkFloat } from './check';
+import { checkFloat, checkOptions, optionNames } from './check';
 import { biasGradient } from './matmul';
 
 /**
@@ -115,6 +115,12 @@ export function packSigns(
   return { bits, derivative };
 }
 
+const binarizeOptions = optionNames<BinarizeOptions>({
+  shift: true,
+  activationGradient: true,
+  activationGradientParameter: true,
+});
+
 /**
  * The signs of `input + shift` as ±1, with a surrogate gradient: RSign where the shift is learned.
  *
@@ -124,6 +130,7 @@ export function packSigns(
  * @throws EvenkeelError SHAPE_MISMATCH, DTYPE_MISMATCH, INVALID_ARGUMENT
  */
 export function binarize(input: Tensor, options: BinarizeOptions = {}): Tensor {
+  checkOptions('binarize', options, binarizeOptions);
   const { shift } = options;
   checkFloat('binarize', { input }, { shift });
   const [rows, channels] = rowsAndChannels('binarize', input);
@@ -146,6 +153,11 @@ export function binarize(input: Tensor, options: BinarizeOptions = {}): Tensor {
   return output;
 }
 
+const rsignOptions = optionNames<Omit<BinarizeOptions, 'shift'>>({
+  activationGradient: true,
+  activationGradientParameter: true,
+});
+
 /**
  * RSign (Liu et al. 2020, ReActNet, equation 1): {@link binarize} with a learned shift for each channel. The paper's threshold is the
  * negative of the shift.
@@ -153,5 +165,6 @@ export function binarize(input: Tensor, options: BinarizeOptions = {}): Tensor {
  * @throws EvenkeelError SHAPE_MISMATCH, DTYPE_MISMATCH, INVALID_ARGUMENT
  */
 export function rsign(input: Tensor, shift: Tensor, options: Omit<BinarizeOptions, 'shift'> = {}): Tensor {
+  checkOptions('rsign', options, rsignOptions);
   return binarize(input, { ...options, shift });
 }

@@ -2,7 +2,7 @@ import { EvenkeelError } from '../../errors';
 import { record } from '../autograd';
 import { formatShape, sameShape } from '../shape';
 import { allocate, run, type Tensor } from '../tensor';
-import { checkFloat } from './check';
+import { checkFloat, checkOptions, optionNames } from './check';
 
 /** The size of the last axis, of at least one. */
 function classesOf(operation: string, input: Tensor): number {
@@ -50,6 +50,8 @@ export interface CrossEntropyOptions {
   readonly reduction?: 'mean' | 'sum' | 'none';
 }
 
+const crossEntropyOptions = optionNames<CrossEntropyOptions>({ labelSmoothing: true, reduction: true });
+
 /**
  * The cross-entropy `-Σ q · log softmax(logits)` along the last axis.
  *
@@ -62,6 +64,7 @@ export interface CrossEntropyOptions {
  * @throws EvenkeelError SHAPE_MISMATCH, DTYPE_MISMATCH, INVALID_ARGUMENT
  */
 export function crossEntropy(logits: Tensor, targets: Tensor, options: CrossEntropyOptions = {}): Tensor {
+  checkOptions('crossEntropy', options, crossEntropyOptions);
   checkFloat('crossEntropy', { logits });
   const { labelSmoothing = 0, reduction = 'mean' } = options;
   const classes = classesOf('crossEntropy', logits);

@@ -2,7 +2,7 @@ import { EvenkeelError } from '../../errors';
 import { record } from '../autograd';
 import { formatShape } from '../shape';
 import { allocate, run, type Tensor } from '../tensor';
-import { checkFloat } from './check';
+import { checkFloat, checkOptions, optionNames } from './check';
 import { checkChannels } from './sign';
 
 /** Options of {@link weightStandardize}. */
@@ -55,6 +55,8 @@ function standardize(
   });
 }
 
+const weightStandardizeOptions = optionNames<WeightStandardizeOptions>({ gain: true, epsilon: true });
+
 /**
  * Weight standardization (Qiao et al. 2019, equation 5): `gain * (W - mean) / sqrt(variance + epsilon)` over each output channel's
  * weights, with the population variance. `weight` is `[..., outChannels]`: a convolution's HWIO or a linear layer's.
@@ -64,8 +66,15 @@ function standardize(
  * @throws EvenkeelError SHAPE_MISMATCH, DTYPE_MISMATCH, INVALID_ARGUMENT
  */
 export function weightStandardize(weight: Tensor, options: WeightStandardizeOptions = {}): Tensor {
+  checkOptions('weightStandardize', options, weightStandardizeOptions);
   return standardize('weightStandardize', weight, options, false);
 }
+
+const scaledWeightStandardizeOptions = optionNames<ScaledWeightStandardizeOptions>({
+  gain: true,
+  epsilon: true,
+  gamma: true,
+});
 
 /**
  * Scaled weight standardization (Brock et al. 2021, equation 3, in the form of Chen et al. 2021):
@@ -76,5 +85,6 @@ export function weightStandardize(weight: Tensor, options: WeightStandardizeOpti
  * @throws EvenkeelError SHAPE_MISMATCH, DTYPE_MISMATCH, INVALID_ARGUMENT
  */
 export function scaledWeightStandardize(weight: Tensor, options: ScaledWeightStandardizeOptions = {}): Tensor {
+  checkOptions('scaledWeightStandardize', options, scaledWeightStandardizeOptions);
   return standardize('scaledWeightStandardize', weight, options, true);
 }

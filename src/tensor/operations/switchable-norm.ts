@@ -1,7 +1,7 @@
 import { EvenkeelError } from '../../errors';
 import { formatShape, sameShape } from '../shape';
 import { allocate, run, type Tensor } from '../tensor';
-import { checkFloat } from './check';
+import { checkFloat, checkOptions, optionNames } from './check';
 import { activationWords } from './fused-activation';
 import { checkRunning, geometryOf, type NormalizationOptions, recordNormalization } from './normalization';
 
@@ -21,6 +21,19 @@ export interface SwitchableNormOptions extends NormalizationOptions {
   readonly momentum?: number | undefined;
 }
 
+const switchableNormOptions = optionNames<SwitchableNormOptions>({
+  gamma: true,
+  beta: true,
+  epsilon: true,
+  activation: true,
+  meanLogits: true,
+  varianceLogits: true,
+  training: true,
+  runningMean: true,
+  runningVariance: true,
+  momentum: true,
+});
+
 /**
  * Switchable normalization (Luo et al. 2018): `activation((x - mean) / √(variance + epsilon) · gamma + beta)`, mean and variance being
  * weighed sums of those of instance, layer and batch normalization, all biased. The running statistics do not move with a batch that
@@ -29,6 +42,7 @@ export interface SwitchableNormOptions extends NormalizationOptions {
  * @throws EvenkeelError SHAPE_MISMATCH, DTYPE_MISMATCH, INVALID_ARGUMENT
  */
 export function switchableNorm(input: Tensor, options: SwitchableNormOptions): Tensor {
+  checkOptions('switchableNorm', options, switchableNormOptions);
   const name = 'switchableNorm';
   const { batch, positions, channels } = geometryOf(name, input, options);
   const { gamma, beta, meanLogits, varianceLogits, training, runningMean, runningVariance } = options;
