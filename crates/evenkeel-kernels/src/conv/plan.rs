@@ -1,10 +1,11 @@
-//! How a convolution is cut into tasks. Decided by shape alone, so that results do not depend on the number of threads.
+//! How a convolution is cut into tasks. Decided by shape alone, wherever results depend on it, so that they do not depend on the number of
+//! threads.
 
 use super::geometry::Conv2dGeometry;
 use super::window::{Parts, Views};
 use crate::gemm::lanes;
 use crate::gemm::panels::Panels;
-use crate::parallel::in_segment;
+use crate::parallel::{in_segment, threads};
 
 /// Bytes of padded source that a task copies and then reads several times: they share the second-level cache (1 MB on Zen 5,
 /// 1.25 MB on Ice Lake) with a panel of weights.
@@ -13,9 +14,19 @@ const SOURCE_BYTES: usize = 192 * 1024;
 const PIXELS: usize = 256;
 /// Tasks that a call is cut into where there is enough work, for up to this many threads.
 const TASKS: usize = 32;
+
 /// That, or one where other threads have segments of the batch of their own.
 fn tasks() -> usize {
     if in_segment() { 1 } else { TASKS }
+}
+
+/// The same for passes whose results do not depend on how they are cut: more where threads outnumber segments and so share them.
+fn sweep_tasks() -> usize {
+    if in_segment() && threads() == 1 {
+        1
+    } else {
+        TASKS
+    }
 }
 
 /// Packed weights beyond this size are read by column, a group of panels per task, instead of whole in every task.
@@ -44,7 +55,7 @@ pub(super) fn sweep(views: &Views, panels: usize, weight_length: usize) -> Sweep
             panels: panels.div_ceil(8).max(1),
         }
     } else {
-        let pixels = (total / tasks()).clamp(48, fitting.max(PIXELS));
+        let pixels = (total / sweep_tasks()).clamp(48, fitting.max(PIXELS));
         SweepPlan {
             parts: Parts::new(frame.batch, rows, row_pixels, pixels),
             panels,
@@ -232,7 +243,7 @@ pub(super) fn winograd(
             .min(share(tiles));
         WinogradPlan {
             large: false,
-            tiles: (tiles / tasks())
+            tiles: (tiles / sweep_tasks())
                 .clamp(group, 8 * group)
                 .next_multiple_of(group),
             panels: panels.count(),

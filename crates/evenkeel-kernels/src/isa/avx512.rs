@@ -67,6 +67,10 @@ impl Simd for Avx512 {
     fn prefetch(self, p: *const f32) {
         unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
     }
+    #[allow(
+        clippy::pointers_in_nomem_asm_block,
+        reason = "what is only asked for is neither read nor written"
+    )]
     #[inline(always)]
     fn prefetch_write(self, p: *const f32) {
         // The intrinsic becomes a request to read where the compiler is not told of PREFETCHW, which all processors with AVX2 accept.
