@@ -101,7 +101,7 @@ impl Stream {
             jobs,
             pending: pending.clone(),
             group: Group::default(),
-            free: table.iter().position(|entry| entry.name == "free"),
+            numbers: table.iter().map(|entry| entry.name).zip(0..).collect(),
             table,
             failure: None,
             profile: None,
@@ -239,8 +239,8 @@ struct Compute {
     jobs: Receiver<Job>,
     pending: Arc<Pending>,
     table: Vec<Entry>,
-    /// The index of the operation that frees a tensor.
-    free: Option<usize>,
+    /// The index of every operation.
+    numbers: HashMap<&'static str, usize>,
     /// Commands that wait to be run together.
     group: Group,
     /// The first failure of a command that had no output to poison.
@@ -410,11 +410,11 @@ impl Compute {
 
     /// Adds a command to those that wait, or runs them and then it. It is the `timed`-th that a profile times.
     fn enqueue(&mut self, operation: usize, command: &[f64], timed: usize) {
-        let Some(&Entry { cut, .. }) = self.table.get(operation) else {
+        let Some(&Entry { name, cut, .. }) = self.table.get(operation) else {
             self.note(Err(Failure::internal(format!("no operation {operation}"))));
             return;
         };
-        if Some(operation) == self.free {
+        if name == "free" {
             if let [_, slot] = *command
                 && self.group.free(slot as usize)
             {
@@ -429,9 +429,8 @@ impl Compute {
                     && !commands.is_empty()
                 {
                     for (name, words) in commands {
-                        let named = |entry: &Entry| entry.name == name;
-                        let operation = self.table.iter().position(named);
-                        self.enqueue(operation.unwrap_or(usize::MAX), &words, timed);
+                        let operation = self.numbers.get(name).copied().unwrap_or(usize::MAX);
+                        self.enqueue(operation, &words, timed);
                     }
                     return;
                 }

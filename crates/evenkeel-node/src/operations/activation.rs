@@ -83,16 +83,13 @@ fn prelu_gradient(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
 }
 
 fn cut_forward(cutter: &mut Cutter) -> Outcome {
-    cutter.images()?;
+    cutter.element_by_element(1)?;
     function(cutter.arguments())?;
-    cutter.makes_like_first();
     Ok(())
 }
 
 fn cut_backward(cutter: &mut Cutter) -> Outcome {
-    cutter.images()?;
-    cutter.images()?;
+    cutter.element_by_element(2)?;
     function(cutter.arguments())?;
-    cutter.makes_like_first();
     Ok(())
 }

@@ -34,11 +34,6 @@ pub const CUTS: Cuts = &[
     ("batch_norm_gradient_map", Cut::Images(cut_map_gradient)),
 ];
 
-/// Words of the arguments of [`Batch`].
-const BATCH_WORDS: usize = 12;
-/// Where the shape stands among them.
-const SHAPE: std::ops::Range<usize> = 6..9;
-
 /// `[output, saved] batch_norm(…Batch, epsilon, momentum)`.
 fn stages(stages: &mut Stages) -> Outcome {
     let norm = Batch::read(&mut stages.arguments)?;
@@ -46,24 +41,25 @@ fn stages(stages: &mut Stages) -> Outcome {
         return Ok(());
     }
     let (outputs, words) = stages.words();
-    let (&[y, saved], &[input, ..], &[epsilon, momentum]) = (outputs, words, &words[BATCH_WORDS..])
+    let (&[y, saved], &[input, ..], &[epsilon, momentum]) =
+        (outputs, words, &words[Batch::WORDS..])
     else {
         return Ok(());
     };
     let measured = stages.temporary();
-    let shape = &words[SHAPE];
+    let shape = &words[Batch::SHAPE];
     stages.command(
         "batch_norm_measure",
         &[measured],
         &[&[input], shape, &[epsilon]],
     );
-    let running = &words[SHAPE.start - 2..SHAPE.start];
+    let running = &words[Batch::STATISTICS];
     stages.command(
         "batch_norm_merge",
         &[saved],
         &[&[measured], running, shape, &[epsilon, momentum]],
     );
-    stages.command("batch_norm_map", &[y], &[&[saved], &words[..BATCH_WORDS]]);
+    stages.command("batch_norm_map", &[y], &[&[saved], &words[..Batch::WORDS]]);
     stages.command("free", &[], &[&[measured]]);
     Ok(())
 }
@@ -151,14 +147,14 @@ fn gradient_stages(stages: &mut Stages) -> Outcome {
         return Ok(());
     }
     let (outputs, words) = stages.words();
-    let (inputs, &[x, gamma, beta, residual]) = words.split_at(BATCH_WORDS + 2) else {
+    let (inputs, &[x, gamma, beta, residual]) = words.split_at(Batch::WORDS + 2) else {
         return Ok(());
     };
     let mut outputs = outputs.iter().copied();
     let [dx, dgamma, dbeta, dresidual] =
         [x, gamma, beta, residual].map(|wanted| (wanted != 0.0).then(|| outputs.next()).flatten());
     let sums = stages.temporary();
-    let [saved, channels] = [inputs[1], inputs[2 + SHAPE.end - 1]];
+    let [saved, channels] = [inputs[1], inputs[2 + Batch::SHAPE.end - 1]];
     stages.command("batch_norm_gradient_measure", &[sums], &[inputs]);
     let made: Vec<f64> = dgamma.into_iter().chain(dbeta).collect();
     stages.command(
@@ -168,7 +164,10 @@ fn gradient_stages(stages: &mut Stages) -> Outcome {
     );
     let made: Vec<f64> = dx.into_iter().chain(dresidual).collect();
     if !made.is_empty() {
-        let [batch, positions] = [inputs[2 + SHAPE.start], inputs[2 + SHAPE.start + 1]];
+        let [batch, positions] = [
+            inputs[2 + Batch::SHAPE.start],
+            inputs[2 + Batch::SHAPE.start + 1],
+        ];
         stages.command(
             "batch_norm_gradient_map",
             &made,

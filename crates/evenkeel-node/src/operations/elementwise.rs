@@ -138,17 +138,14 @@ fn choose(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
 }
 
 fn cut_one(cutter: &mut Cutter) -> Outcome {
-    cutter.images()?;
+    cutter.element_by_element(1)?;
     unary_operation(cutter.arguments())?;
-    cutter.makes_like_first();
     Ok(())
 }
 
 fn cut_one_gradient(cutter: &mut Cutter) -> Outcome {
-    cutter.images()?;
-    cutter.images()?;
+    cutter.element_by_element(2)?;
     unary_operation(cutter.arguments())?;
-    cutter.makes_like_first();
     Ok(())
 }
 
@@ -181,8 +178,5 @@ fn cut_two_gradient(cutter: &mut Cutter) -> Outcome {
 }
 
 fn cut_add_relu_gradient(cutter: &mut Cutter) -> Outcome {
-    cutter.images()?;
-    cutter.images()?;
-    cutter.makes_like_first();
-    Ok(())
+    cutter.element_by_element(2)
 }

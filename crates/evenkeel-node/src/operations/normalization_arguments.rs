@@ -95,6 +95,13 @@ pub(super) struct Batch {
 }
 
 impl Batch {
+    /// How many words they are.
+    pub(super) const WORDS: usize = 12;
+    /// Those of the running statistics.
+    pub(super) const STATISTICS: std::ops::Range<usize> = 4..6;
+    /// Those of the shape.
+    pub(super) const SHAPE: std::ops::Range<usize> = 6..9;
+
     pub(super) fn read(arguments: &mut Arguments) -> Outcome<Self> {
         Ok(Batch {
             input: arguments.slot()?,
@@ -136,11 +143,7 @@ impl Batch {
         cutter.wholes(2)?;
         cutter.images()?;
         cutter.wholes(2)?;
-        cutter.batch()?;
-        let shape = shape(cutter.arguments())?;
-        activation(cutter.arguments())?;
-        cutter.reads(shape.elements()?);
-        Ok(shape)
+        cut_shape_and_activation(cutter)
     }
 }
 
@@ -240,6 +243,11 @@ pub(super) fn with_running_statistics(
 pub(super) fn cut_plain(cutter: &mut Cutter) -> Outcome<Shape> {
     cutter.images()?;
     cutter.wholes(2)?;
+    cut_shape_and_activation(cutter)
+}
+
+/// How the arguments `batch, positions, channels, activation …` are.
+fn cut_shape_and_activation(cutter: &mut Cutter) -> Outcome<Shape> {
     cutter.batch()?;
     let shape = shape(cutter.arguments())?;
     activation(cutter.arguments())?;

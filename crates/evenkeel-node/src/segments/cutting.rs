@@ -190,11 +190,13 @@ impl<'a, 'b> Cutter<'a, 'b> {
         self.cutting.outputs.push(Output::Images(dtype, length));
     }
 
-    /// The next output has the length of the first tensor that is read by images, and its elements depend on elements at the same place
-    /// only: any cut will do.
-    pub fn makes_like_first(&mut self) {
+    /// The next `inputs` arguments are tensors of one length, and so is the output, whose elements depend on elements at the same place only:
+    /// any cut will do.
+    pub fn element_by_element(&mut self, inputs: usize) -> Outcome {
+        (0..inputs).try_for_each(|_| self.images())?;
         self.of_one_length();
         self.cutting.outputs.push(Output::LikeFirst);
+        Ok(())
     }
 
     /// The next output is a tensor of `length` elements, by images, with the element type of the first tensor.

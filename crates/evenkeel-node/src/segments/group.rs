@@ -166,12 +166,7 @@ impl Group {
                 return Ok(false);
             }
         }
-        let lengths = cutting
-            .inputs
-            .iter()
-            .map(|&(index, _)| self.length(heap, words[index] as usize));
-        let lengths: Vec<usize> = lengths.collect::<Outcome<_>>()?;
-        if cutting.one_length && lengths.iter().any(|&length| length != lengths[0]) {
+        if cutting.one_length && !self.of_one_length(heap, &cutting.inputs, words)? {
             return Ok(false);
         }
         self.batch = batch;
@@ -232,6 +227,23 @@ impl Group {
             last_of: Vec::new(),
             prepared: (cutting.prepares > 0).then(Arc::default),
         });
+        Ok(true)
+    }
+
+    /// Whether all inputs of a command have one length.
+    fn of_one_length(
+        &self,
+        heap: &Heap,
+        inputs: &[(usize, Input)],
+        words: &[f64],
+    ) -> Outcome<bool> {
+        let mut first = None;
+        for &(index, _) in inputs {
+            let length = self.length(heap, words[index] as usize)?;
+            if *first.get_or_insert(length) != length {
+                return Ok(false);
+            }
+        }
         Ok(true)
     }
 
