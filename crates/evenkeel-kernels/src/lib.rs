@@ -20,6 +20,7 @@ pub mod gemm;
 pub mod image;
 pub mod isa;
 pub mod layout;
+pub mod memory;
 pub mod norm;
 pub mod optimizer;
 pub mod parallel;

@@ -1,10 +1,11 @@
 //! Normalization by a mean and a deviation, scale, offset, residual and activation, forward and backward, over columns.
 
-use super::columns::{Columns, Terms, load, store_output, streams};
+use super::columns::{Columns, Terms, load, store_output};
 use super::geometry::Affine;
 use super::moments::Saved;
 use crate::activation::ActivationFunction;
 use crate::isa::Simd;
+use crate::memory::streams;
 
 /// Parameters of [`Normalize`]: arrays of `padded` columns, in this order.
 pub(super) const FORWARD_PARAMETERS: usize = 3;

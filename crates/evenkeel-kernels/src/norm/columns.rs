@@ -15,18 +15,8 @@ pub(super) const TILE_ROWS: usize = 8;
 const STRIP_COLUMNS: usize = 4 * MAX_LANES;
 
 /// How far ahead of itself a load asks for memory, in elements: processors stop fetching ahead at the end of a page, and lose
-/// track where several arrays are read at once.
-const PREFETCH_AHEAD: usize = 512;
-/// Elements from which an output is written past the caches: with its input it does not fit in a third-level cache, and a line
-/// that is stored the usual way is read from memory first.
-const STREAM_FROM: usize = 1 << 22;
-
-/// Whether `part` of an output of `elements` elements, written in rows of `width`, is to be written past the caches.
-pub(super) fn streams(elements: usize, part: &[f32], width: usize) -> bool {
-    elements >= STREAM_FROM
-        && width.is_multiple_of(MAX_LANES)
-        && (part.is_empty() || part.as_ptr().align_offset(size_of::<f32>() * MAX_LANES) == 0)
-}
+/// track where several arrays are read at once. A tile of 256 columns; less would be asked for within the tile, too late.
+const PREFETCH_AHEAD: usize = 256 * TILE_ROWS;
 
 /// Loads `lanes` values of an array that is read in order; a constant `lanes == S::LANES` compiles to a plain load.
 ///
@@ -369,6 +359,7 @@ unsafe impl Terms<1, 0> for Sum<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::memory::{LARGE, streams};
 
     #[test]
     fn few_channels_fold_to_whole_vectors() {
@@ -421,7 +412,7 @@ mod tests {
             positions: 1024,
             channels: 64,
         };
-        let elements = STREAM_FROM;
+        let elements = LARGE;
         assert_eq!(shape.elements(), Ok(elements));
         let x: Vec<f32> = (0..elements).map(|i| (i % 1013) as f32 - 500.0).collect();
         let (affine, relu) = (Affine::default(), Activation::Relu);

@@ -7,7 +7,7 @@
 //! biased variance plus epsilon.
 
 use super::centred::sum_samples;
-use super::columns::{Columns, Terms, load, map_columns, store_output, streams, sum_columns};
+use super::columns::{Columns, Terms, load, map_columns, store_output, sum_columns};
 use super::evo::{EvoNormGradients, fill};
 use super::geometry::{Affine, Shape, check_epsilon, check_momentum, check_optional};
 use super::instances::{Moments, map_pieces, with_moments, with_sums};
@@ -16,6 +16,7 @@ use super::scratch::with_f64;
 use super::slab::Slab;
 use crate::error::{Result, check_length};
 use crate::isa::Simd;
+use crate::memory::streams;
 use crate::parallel::DisjointMut;
 
 /// What both passes read.

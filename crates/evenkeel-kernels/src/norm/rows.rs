@@ -1,7 +1,7 @@
 //! Normalization of rows: statistics over the channels of one position, centred (layer norm) or not (root mean square). A row stays
 //! in the first-level cache while it is read two or three times.
 
-use super::columns::{load, store_output, streams};
+use super::columns::{load, store_output};
 use super::fused::with_fused;
 use super::geometry::{Affine, AffineGradients};
 use super::moments::Saved;
@@ -9,6 +9,7 @@ use super::row::{Row, for_each_vector, row_statistics};
 use super::scratch::{with_f32, with_f64};
 use crate::activation::{Activation, ActivationFunction};
 use crate::isa::{MAX_LANES, Simd, SimdOp, dispatch};
+use crate::memory::streams;
 use crate::parallel::{DisjointMut, for_each_task, piece};
 
 /// Elements of a piece, about.

@@ -6,6 +6,7 @@ use crate::buffer::{Buffer, DType, Pool};
 use crate::failure::{Failure, Outcome};
 use crate::heap::Heap;
 use crate::operations::{Entry, run_command};
+use evenkeel_kernels::memory;
 use evenkeel_kernels::parallel::{self, DisjointMut, for_each_task, piece};
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -238,10 +239,24 @@ impl Execution<'_> {
             words[index - step.words.start] = images as f64;
         }
         let entry = &self.table[step.operation];
-        parallel::segment(self.alone, || match &step.prepared {
-            Some(prepared) => prepared.share(|| run_command(heap, entry, words)),
-            None => run_command(heap, entry, words),
+        parallel::segment(self.alone, || {
+            memory::part_of_large(self.leaves(step), || match &step.prepared {
+                Some(prepared) => prepared.share(|| run_command(heap, entry, words)),
+                None => run_command(heap, entry, words),
+            })
         })
+    }
+
+    /// Whether the large tensors that `step` makes do not fit into the caches, and no command of the group reads them.
+    fn leaves(&self, step: &Step) -> bool {
+        let outputs = step
+            .outputs
+            .iter()
+            .map(|&output| &self.group.tensors[output]);
+        let mut large = outputs
+            .filter(|output| output.kind == Kind::Made && output.length >= memory::LARGE)
+            .peekable();
+        large.peek().is_some() && large.all(|output| !output.freed && !output.read)
     }
 
     /// What a segment sees of a tensor; nothing of one that lives within the segment.

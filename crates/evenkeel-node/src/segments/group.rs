@@ -44,6 +44,8 @@ pub struct Tensor {
     pub freed: bool,
     /// Whether a command changes it in place.
     pub updated: bool,
+    /// Whether a command of the group reads it.
+    pub read: bool,
 }
 
 /// One command.
@@ -216,6 +218,7 @@ impl Group {
                 length,
                 freed: false,
                 updated: false,
+                read: false,
             });
         }
         self.steps.push(Step {
@@ -288,11 +291,14 @@ impl Group {
                     length: buffer.len(),
                     freed: false,
                     updated: false,
+                    read: true,
                 });
                 self.tensors.len() - 1
             }
         };
-        self.tensors[index].updated |= input == Input::Updated;
+        let tensor = &mut self.tensors[index];
+        tensor.read = true;
+        tensor.updated |= input == Input::Updated;
         Ok(index)
     }
 }

@@ -6,13 +6,14 @@
 mod terms;
 
 use super::centred::{add_pieces, sum_samples};
-use super::columns::{Columns, map_columns, streams, sum_columns};
+use super::columns::{Columns, map_columns, sum_columns};
 use super::fused::with_fused;
 use super::geometry::{Affine, Shape, check_epsilon, check_optional};
 use super::moments::{inverse_root, unreliable};
 use super::slab::{self, Passes, Slab};
 use crate::activation::Activation;
 use crate::error::{KernelError, Result, check_length, checked_product};
+use crate::memory::streams;
 use crate::parallel::DisjointMut;
 use std::ops::Range;
 use terms::{
