@@ -7,7 +7,7 @@ use crate::failure::{Failure, Outcome};
 use crate::heap::Heap;
 use crate::operations::{Entry, run_command};
 use evenkeel_kernels::memory;
-use evenkeel_kernels::parallel::{self, DisjointMut, for_each_task, piece};
+use evenkeel_kernels::parallel::{self, DisjointMut, for_each_task, for_each_task_backwards, piece};
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -80,7 +80,12 @@ pub fn run(group: &Group, table: &[Entry], heap: &mut Heap, timed: bool) -> Outc
             failure: Mutex::new(None),
             times: timed.then(|| group.steps.iter().map(|_| AtomicU64::new(0)).collect()),
         };
-        for_each_task(cut.shares, MUCH, |share| execution.share(share));
+        let each = if group.backwards {
+            for_each_task_backwards
+        } else {
+            for_each_task
+        };
+        each(cut.shares, MUCH, |share| execution.share(share));
         let failure = execution.failure.into_inner();
         match failure.unwrap_or_else(PoisonError::into_inner) {
             Some(failure) => Err(failure),

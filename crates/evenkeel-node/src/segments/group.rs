@@ -72,6 +72,8 @@ pub struct Group {
     pub tensors: Vec<Tensor>,
     pub steps: Vec<Step>,
     pub words: Vec<f64>,
+    /// Whether the last images go first: every second group starts with what the one before it left in the caches.
+    pub backwards: bool,
     /// Bytes of what kernels prepare for all segments.
     prepared: usize,
     /// The tensor that is in a slot by now.
@@ -95,13 +97,14 @@ impl Group {
         self.current.get(&slot) == Some(&tensor)
     }
 
-    /// Forgets everything.
+    /// Forgets all commands.
     pub fn clear(&mut self) {
         self.tensors.clear();
         self.steps.clear();
         self.words.clear();
         self.current.clear();
         self.prepared = 0;
+        self.backwards = !self.backwards;
     }
 
     /// Frees the tensor in `slot` after the last command that uses it; false where no command of the group does.
