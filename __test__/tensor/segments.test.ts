@@ -212,3 +212,29 @@ it('gives batch norm what its equation gives', () => {
     expect(difference(values, composed[index] as ArrayLike<number>)).toBeLessThan(2e-4);
   }
 });
+
+// From 16 MiB on, what nobody reads within the same run of operations is written past the caches (crates/evenkeel-kernels/src/memory.rs).
+it('gives norms on 16 MiB the bits of every image alone', () => {
+  const [count, width] = [8, 128];
+  const parameter = (seed: number) => noise([width], seed);
+  const net = { ...network(), gamma: parameter(3), beta: parameter(4), tau: parameter(5) };
+  const run = (norm: Norm, x: Tensor, dy: Tensor) =>
+    scope(() => {
+      x.requiresGrad = true;
+      x.grad = undefined;
+      const y = norms[norm](x, net);
+      y.backward(dy);
+      return [y, x.grad as unknown as Tensor].map((tensor) => tensor.dataSync() as Float32Array);
+    });
+  const [x, dy] = [noise([count, size, size, width], 1), noise([count, size, size, width], 2)];
+  const elements = size * size * width;
+  for (const norm of ['group', 'rms', 'frn'] as const) {
+    const whole = run(norm, x, dy);
+    for (const image of [0, count - 1]) {
+      const [starts, ends] = [[image, 0, 0, 0] as const, [image + 1, size, size, width] as const];
+      const alone = run(norm, slice(x.detach(), { starts, ends }).detach(), slice(dy, { starts, ends }));
+      const part = whole.map((values) => values.slice(image * elements, (image + 1) * elements));
+      expect(bits(part)).toEqual(bits(alone));
+    }
+  }
+});
