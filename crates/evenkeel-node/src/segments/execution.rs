@@ -7,7 +7,9 @@ use crate::failure::{Failure, Outcome};
 use crate::heap::Heap;
 use crate::operations::{Entry, run_command};
 use evenkeel_kernels::memory;
-use evenkeel_kernels::parallel::{self, DisjointMut, for_each_task, for_each_task_backwards, piece};
+use evenkeel_kernels::parallel::{
+    self, DisjointMut, for_each_task, for_each_task_backwards, piece,
+};
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
