@@ -1,4 +1,4 @@
-import { describeOptions, editDistance, type OptionTable, parseOptions, UsageError } from '../../src/cli/arguments';
+import { describeOptions, type OptionTable, parseOptions, UsageError } from '../../src/cli/arguments';
 
 const TABLE = {
   epochs: { kind: 'integer', least: 1, help: 'Passes over the data.' },
@@ -43,12 +43,6 @@ test.each<[string[], RegExp]>([
 
 test('a missing argument is named', () => {
   expect(() => parseOptions([], TABLE, ['FILE'])).toThrow(/Missing argument: FILE/);
-});
-
-test('edit distance counts swaps of neighbours once', () => {
-  expect(editDistance('nmae', 'name')).toBe(1);
-  expect(editDistance('kitten', 'sitting')).toBe(3);
-  expect(editDistance('', 'abc')).toBe(3);
 });
 
 test('help lines up and wraps', () => {

@@ -1,4 +1,5 @@
 import { parseArgs } from 'node:util';
+import { nearest } from '../spelling';
 
 /** A wrong command line: exit code 2 and a hint, no stack. */
 export class UsageError extends Error {
@@ -133,37 +134,8 @@ function readValue(rawName: string, definition: OptionDefinition, text: string |
 
 /** ` Did you mean --epochs?`, or nothing when no word is near. */
 export function suggestion(word: string, words: readonly string[], prefix: string): string {
-  const near = words
-    .map((candidate) => ({ candidate, distance: editDistance(word.toLowerCase(), candidate.toLowerCase()) }))
-    .filter(
-      ({ candidate, distance }) => distance <= Math.max(1, Math.floor(Math.min(word.length, candidate.length) / 3)),
-    )
-    .sort((a, b) => a.distance - b.distance)[0];
-  return near === undefined ? '' : ` Did you mean ${prefix}${near.candidate}?`;
-}
-
-/** How many letters must be put in, taken out, replaced or swapped with a neighbour (Damerau 1964, restricted). */
-export function editDistance(a: string, b: string): number {
-  let beforeLast: number[] = [];
-  let last = Array.from({ length: b.length + 1 }, (_, index) => index);
-  for (let row = 1; row <= a.length; row += 1) {
-    const current = [row];
-    for (let column = 1; column <= b.length; column += 1) {
-      const same = a[row - 1] === b[column - 1];
-      let least = Math.min(
-        (last[column] ?? 0) + 1,
-        (current[column - 1] ?? 0) + 1,
-        (last[column - 1] ?? 0) + (same ? 0 : 1),
-      );
-      if (row > 1 && column > 1 && a[row - 1] === b[column - 2] && a[row - 2] === b[column - 1]) {
-        least = Math.min(least, (beforeLast[column - 2] ?? 0) + 1);
-      }
-      current.push(least);
-    }
-    beforeLast = last;
-    last = current;
-  }
-  return last[b.length] ?? 0;
+  const near = nearest(word, words);
+  return near === undefined ? '' : ` Did you mean ${prefix}${near}?`;
 }
 
 /** The options of a command as aligned help text. */

@@ -1,3 +1,5 @@
+import { EvenkeelError } from '../errors';
+import { checkOptions, optionNames, show } from '../options';
 import { CIFAR10_NAMES, CIFAR100_COARSE_NAMES, CIFAR100_FINE_NAMES } from './cifar-names';
 import { type Dataset, fromArrays, type Splits } from './dataset';
 import { corrupt, type FileContent, readFirst } from './files';
@@ -129,14 +131,21 @@ export interface Cifar100Options {
   readonly labels?: 'fine' | 'coarse';
 }
 
+const cifar100Options = optionNames<Cifar100Options>({ labels: true });
+
 /**
  * CIFAR-100 (Krizhevsky 2009): 50,000 + 10,000 colour images of 32×32 in 100 classes, from the binary version's `train.bin` and
  * `test.bin` in `directory` or its folder `cifar-100-binary`.
  *
  * @throws EvenkeelError FILE_NOT_FOUND, CORRUPT_FILE, IO
  */
-export function cifar100(directory: string, options: Cifar100Options = {}): Promise<Splits> {
-  const coarse = options.labels === 'coarse';
+export async function cifar100(directory: string, options: Cifar100Options = {}): Promise<Splits> {
+  checkOptions('cifar100', options, cifar100Options);
+  const { labels = 'fine' } = options;
+  if (labels !== 'fine' && labels !== 'coarse') {
+    throw new EvenkeelError('INVALID_ARGUMENT', `cifar100: labels is ${show(labels)}; give 'fine' or 'coarse'`);
+  }
+  const coarse = labels === 'coarse';
   const names = coarse ? CIFAR100_COARSE_NAMES : CIFAR100_FINE_NAMES;
   return readBoth(
     {

@@ -1,4 +1,5 @@
 import { EvenkeelError } from '../errors';
+import { checkOptions, optionNames, show } from '../options';
 
 /** Images with one class each, in memory. */
 export interface Dataset {
@@ -60,16 +61,36 @@ function invalid(problem: string): EvenkeelError {
   return new EvenkeelError('INVALID_ARGUMENT', `fromArrays: ${problem}`);
 }
 
+const fromArraysOptions = optionNames<FromArraysOptions>({
+  images: true,
+  labels: true,
+  shape: true,
+  classes: true,
+  names: true,
+  name: true,
+  split: true,
+  maximum: true,
+  mean: true,
+  std: true,
+});
+
 /**
  * A data set of the user's own arrays. Every label and size is checked.
  *
  * @throws EvenkeelError INVALID_ARGUMENT, SHAPE_MISMATCH (lengths that do not fit the shape), NON_FINITE (a pixel)
  */
 export function fromArrays(options: FromArraysOptions): Dataset {
+  checkOptions('fromArrays', options, fromArraysOptions);
   const { images, shape, name = 'arrays', split = 'all' } = options;
-  if (shape.length !== 3 || !shape.every((size) => Number.isInteger(size) && size > 0)) {
-    throw invalid(`shape must be [height, width, channels], whole numbers above 0, got [${shape.join(', ')}]`);
+  if (!(images instanceof Uint8Array || images instanceof Float32Array)) {
+    throw invalid(`images are ${show(images)}; give a Uint8Array or a Float32Array`);
   }
+  if (!Array.isArray(shape) || shape.length !== 3 || !shape.every((size) => Number.isInteger(size) && size > 0)) {
+    throw invalid(`shape must be [height, width, channels], whole numbers above 0, got ${show(shape)}`);
+  }
+  const given: unknown = options.labels;
+  if (!Array.isArray(given) && !ArrayBuffer.isView(given))
+    throw invalid(`labels are ${show(given)}; give an array of whole numbers`);
   const labels = Int32Array.from(options.labels);
   const pixels = shape[0] * shape[1] * shape[2];
   if (labels.length === 0) throw invalid('there are no labels, so there is nothing to learn from');

@@ -1,10 +1,11 @@
 import { EvenkeelError } from '../errors';
 import type { BatchOptions } from '../native/binding';
+import { checkOptions, optionNames, show } from '../options';
 import { keep, type Tensor } from '../tensor';
 import { bytesOfArray } from '../tensor/dtype';
 import { stream } from '../tensor/stream';
 import { allocate } from '../tensor/tensor';
-import type { Dataset } from './dataset';
+import type { Dataset, Splits } from './dataset';
 import { shuffled } from './shuffle';
 
 /** Batches that are made ahead of the one in use. */
@@ -47,6 +48,16 @@ export interface DataLoaderOptions {
   readonly dropLast?: boolean;
 }
 
+const dataLoaderOptions = optionNames<DataLoaderOptions>({
+  batchSize: true,
+  shuffle: true,
+  seed: true,
+  augment: true,
+  normalize: true,
+  dropLast: true,
+});
+const augmentOptions = optionNames<AugmentOptions>({ crop: true, flip: true });
+
 /** Where a {@link DataLoader} stands: plain values, for checkpoints. */
 export interface LoaderState {
   /** The epoch of the next batch, counted from 0. */
@@ -80,6 +91,16 @@ function invalid(problem: string): EvenkeelError {
   return new EvenkeelError('INVALID_ARGUMENT', `DataLoader: ${problem}`);
 }
 
+function shapeOf(dataset: Dataset): Dataset['shape'] {
+  if (Array.isArray(dataset?.shape) && dataset.labels instanceof Int32Array) return dataset.shape;
+  const splits = Object(dataset) as Partial<Splits>;
+  const advice =
+    splits.train === undefined
+      ? 'data.fromArrays(…), or a split of data.digits()'
+      : 'one of its splits, such as .train';
+  throw invalid(`expected a data set, got ${show(dataset)}; give ${advice}`);
+}
+
 /**
  * Batches of a data set. Each iteration is one epoch, or the rest of one that was left or loaded:
  *
@@ -108,17 +129,19 @@ export class DataLoader implements AsyncIterable<Batch> {
 
   /** @throws EvenkeelError INVALID_ARGUMENT */
   constructor(dataset: Dataset, options: DataLoaderOptions) {
+    checkOptions('DataLoader', options, dataLoaderOptions);
     const { batchSize, shuffle = false, seed = 0, augment, normalize = true, dropLast = false } = options;
     if (!Number.isInteger(batchSize) || batchSize < 1) {
-      throw invalid(`batchSize must be a whole number of at least 1, got ${batchSize}`);
+      throw invalid(`batchSize must be a whole number of at least 1, got ${show(batchSize)}`);
     }
     if (!Number.isSafeInteger(seed) || seed < 0) {
-      throw invalid(`seed must be a whole number of 0 or more, got ${seed}`);
+      throw invalid(`seed must be a whole number of 0 or more, got ${show(seed)}`);
     }
+    if (augment !== undefined) checkOptions('DataLoader augment', augment, augmentOptions);
     const { crop = 0, flip = false } = augment ?? {};
-    const [height, width, channels] = dataset.shape;
+    const [height, width, channels] = shapeOf(dataset);
     if (!Number.isInteger(crop) || crop < 0 || crop > Math.min(height, width)) {
-      throw invalid(`augment.crop must be a whole number from 0 to the image's size, got ${crop}`);
+      throw invalid(`augment.crop must be a whole number from 0 to the image's size, got ${show(crop)}`);
     }
     this.dataset = dataset;
     this.batchSize = batchSize;
@@ -136,6 +159,9 @@ export class DataLoader implements AsyncIterable<Batch> {
         : normalize
           ? dataset
           : { mean: new Array<number>(channels).fill(0), std: new Array<number>(channels).fill(1) };
+    if (!Array.isArray(mean) || !Array.isArray(std)) {
+      throw invalid(`normalize is ${show(normalize)}; give true, false or { mean, std } with an array for each`);
+    }
     if (mean.length !== channels || std.length !== channels) {
       throw invalid(
         `normalize needs a mean and a std for each of ${channels} channels, got ${mean.length} and ${std.length}`,

@@ -1,15 +1,14 @@
 import { BinaryNetwork, binaryStages } from './binary-network';
-import type { BinaryNetworkOptions } from './binary-options';
+import { type BinaryNetworkOptions, checkBinaryOptions } from './binary-options';
 
 /**
  * Bi-Real Net of 18 layers (Liu et al. 2018): 16 blocks of one binary 3×3 convolution with a shortcut of real values around each, and no
  * activation but the sign. Weights and multiply-adds as of {@link reactNet18}.
  */
 export function biRealNet18(options: BinaryNetworkOptions = {}): BinaryNetwork {
-  const width = options.width ?? 64;
+  const { width = 64 } = checkBinaryOptions('biRealNet18', options);
   return new BinaryNetwork(
     {
-      owner: 'biRealNet18',
       stem: 'imagenet',
       stemKernel: 7,
       stemPool: true,

@@ -1,4 +1,5 @@
 import { BatchNorm, type BinaryConv2d, Module, type ResidualPair, ResidualSum, RPReLU, ScaledResidualSum } from '../nn';
+import { checkOptions, optionNames } from '../options';
 import type { Tensor } from '../tensor';
 import { type BinaryBuild, normBehind } from './binary-options';
 import { DownsampleShortcut, DuplicateChannels, halvingPool } from './binary-shortcuts';
@@ -31,6 +32,20 @@ export interface BinaryBlockOptions {
   /** Which half of a block of two sums this is. */
   readonly half?: 'first' | 'second';
 }
+
+const binaryBlockOptions = optionNames<BinaryBlockOptions>({
+  binary: true,
+  inChannels: true,
+  outChannels: true,
+  kernelSize: true,
+  stride: true,
+  shortcut: true,
+  shifts: true,
+  stage: true,
+  block: true,
+  transition: true,
+  half: true,
+});
 
 /**
  * The one block that all binary networks here are made of: one binary convolution around which the real values pass (Liu et al. 2018,
@@ -66,6 +81,7 @@ export class BinaryBlock extends Module {
 
   constructor(options: BinaryBlockOptions) {
     super();
+    checkOptions('BinaryBlock', options, binaryBlockOptions);
     const { binary, inChannels, outChannels, kernelSize = 3, stride = 1, shifts = true, stage, block, half } = options;
     const { build, latent, signs, padding } = binary;
     const changes = stride !== 1 || inChannels !== outChannels;

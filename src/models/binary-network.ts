@@ -1,18 +1,10 @@
 import { GlobalAvgPool, MaxPool2d, Module, PReLU } from '../nn';
 import type { Tensor } from '../tensor';
 import { BinaryBlock } from './binary-block';
-import {
-  type BinaryBuild,
-  type BinaryNetworkOptions,
-  binaryBuild,
-  checkBinaryOptions,
-  normBehind,
-} from './binary-options';
+import { type BinaryBuild, type BinaryNetworkOptions, binaryBuild, normBehind } from './binary-options';
 
 /** What tells one binary network from another. */
 export interface BinaryDesign {
-  /** Name for messages. */
-  readonly owner: string;
   /** Channels of the stem's output. */
   readonly stemChannels: number;
   /** Height and width of the filters of the stem for ImageNet. */
@@ -51,9 +43,9 @@ export class BinaryNetwork extends Module {
   /** The last layer: `Linear` with a bias. */
   readonly classifier: Module;
 
+  /** @param options - As `checkBinaryOptions` returned them. */
   constructor(design: BinaryDesign, options: BinaryNetworkOptions) {
     super();
-    checkBinaryOptions(design.owner, options);
     const { stem = design.stem, inChannels = 3 } = options;
     const { stemChannels, headChannels, edgeActivations = false } = design;
     const large = stem === 'imagenet';

@@ -9,7 +9,8 @@ import {
   type NormalizationName,
   NormalizedLayers,
 } from '../nn';
-import { checkInteger, checkNames } from '../nn/check';
+import { checkInteger } from '../nn/check';
+import { checkOptions, optionNames, show } from '../options';
 import type { ActivationGradient, PaddingValue, WeightGradient } from '../tensor';
 import type { DownsampleKind } from './binary-shortcuts';
 
@@ -53,21 +54,20 @@ export interface BinaryNetworkOptions {
   readonly latentInitialization?: 'centred' | 'reference';
 }
 
-/** The names of {@link BinaryNetworkOptions}. */
-export const binaryOptionNames: readonly (keyof BinaryNetworkOptions)[] = [
-  'width',
-  'classes',
-  'inChannels',
-  'stem',
-  'norm',
-  'weights',
-  'downsample',
-  'padding',
-  'activationGradient',
-  'activationGradientParameter',
-  'weightGradient',
-  'latentInitialization',
-];
+const binaryNetworkOptions = optionNames<BinaryNetworkOptions>({
+  width: true,
+  classes: true,
+  inChannels: true,
+  stem: true,
+  norm: true,
+  weights: true,
+  downsample: true,
+  padding: true,
+  activationGradient: true,
+  activationGradientParameter: true,
+  weightGradient: true,
+  latentInitialization: true,
+});
 
 /** What all binary layers of a network have in common. */
 export type LatentOptions = Pick<BinaryLayerOptions, 'binaryWeights' | 'weightInitializer' | 'weightGradient'>;
@@ -96,20 +96,21 @@ const choices: Readonly<Partial<Record<keyof BinaryNetworkOptions, readonly stri
 };
 
 /** Checks the options of a binary network. @throws EvenkeelError `INVALID_ARGUMENT` */
-export function checkBinaryOptions(owner: string, options: BinaryNetworkOptions): void {
-  checkNames(owner, options, binaryOptionNames);
+export function checkBinaryOptions(owner: string, options: BinaryNetworkOptions): BinaryNetworkOptions {
+  checkOptions(owner, options, binaryNetworkOptions);
   for (const [name, allowed] of Object.entries(choices)) {
     const value = options[name as keyof BinaryNetworkOptions];
     if (value !== undefined && !allowed.includes(String(value))) {
       throw new EvenkeelError(
         'INVALID_ARGUMENT',
-        `${owner}: ${name} is '${String(value)}'; give '${allowed.join("' or '")}'`,
+        `${owner}: ${name} is ${show(value)}; give '${allowed.join("' or '")}'`,
       );
     }
   }
   for (const name of ['width', 'classes', 'inChannels'] as const) {
     if (options[name] !== undefined) checkInteger(owner, name, options[name], 1);
   }
+  return options;
 }
 
 /** What the blocks of a network with these options have in common. */

@@ -1,4 +1,5 @@
 import { AvgPool2d, Module, type NormalizedLayers } from '../nn';
+import { checkOptions, optionNames } from '../options';
 import { concatenate, type Tensor } from '../tensor';
 import { type LatentOptions, normBehind } from './binary-options';
 
@@ -26,6 +27,15 @@ export interface DownsampleOptions {
   readonly latent: LatentOptions;
 }
 
+const downsampleOptions = optionNames<DownsampleOptions>({
+  build: true,
+  inChannels: true,
+  outChannels: true,
+  stride: true,
+  downsample: true,
+  latent: true,
+});
+
 /**
  * The shortcut of a binary block that changes the shape: 2×2 average pooling where the map is halved, a 1×1 convolution of the real
  * values, and a normalization where the method has one (Liu et al. 2018, Bi-Real Net, section 3.1).
@@ -38,8 +48,10 @@ export class DownsampleShortcut extends Module {
   /** The normalization behind the convolution (`BatchNorm` for `batch`); `undefined` if the method has none. */
   readonly norm: Module | undefined;
 
-  constructor({ build, inChannels, outChannels, stride, downsample, latent }: DownsampleOptions) {
+  constructor(options: DownsampleOptions) {
     super();
+    checkOptions('DownsampleShortcut', options, downsampleOptions);
+    const { build, inChannels, outChannels, stride, downsample, latent } = options;
     this.pool = stride === 1 ? undefined : halvingPool();
     this.conv =
       downsample === 'float'

@@ -8,6 +8,7 @@ import {
   NormalizedLayers,
 } from '../nn';
 import { checkInteger } from '../nn/check';
+import { checkOptions, optionNames } from '../options';
 import type { Tensor } from '../tensor';
 import { convolutionUnit, inProportion } from './convolution-unit';
 import { InvertedBottleneck } from './inverted-bottleneck';
@@ -51,6 +52,16 @@ const stages: readonly Stage[] = [
 
 const totalBlocks = stages.reduce((sum, stage) => sum + stage.blocks, 0);
 
+const efficientnetB0Options = optionNames<EfficientnetB0Options>({
+  width: true,
+  classes: true,
+  norm: true,
+  activation: true,
+  inChannels: true,
+  dropout: true,
+  stochasticDepth: true,
+});
+
 /** EfficientNet-B0; see {@link efficientnetB0}. */
 export class EfficientnetB0 extends Module {
   readonly stem: Module;
@@ -62,6 +73,7 @@ export class EfficientnetB0 extends Module {
 
   constructor(options: EfficientnetB0Options) {
     super();
+    checkOptions('efficientnetB0', options, efficientnetB0Options);
     const { width = 32, classes = 1000, norm = 'batch', activation = 'silu', inChannels = 3 } = options;
     const { stochasticDepth = 0.2, dropout = 0.2 } = options;
     checkInteger('efficientnetB0', 'width', width, 1);

@@ -10,6 +10,7 @@ import {
   Sequential,
 } from '../nn';
 import { checkInteger } from '../nn/check';
+import { checkOptions, optionNames } from '../options';
 import type { Tensor } from '../tensor';
 import { Branches } from './branches';
 import { convolutionUnit, inProportion } from './convolution-unit';
@@ -86,6 +87,14 @@ function createBlock(build: NormalizedLayers, row: Row, inChannels: number, widt
   return [new Branches(branches), outChannels];
 }
 
+const inceptionV2Options = optionNames<InceptionV2Options>({
+  width: true,
+  classes: true,
+  norm: true,
+  activation: true,
+  inChannels: true,
+});
+
 /** Inception with batch normalization; see {@link inceptionV2}. */
 export class InceptionV2 extends Module {
   readonly stem: Module;
@@ -95,6 +104,7 @@ export class InceptionV2 extends Module {
 
   constructor(options: InceptionV2Options) {
     super();
+    checkOptions('inceptionV2', options, inceptionV2Options);
     const { width = 64, classes = 1000, norm = 'batch', activation = 'relu', inChannels = 3 } = options;
     checkInteger('inceptionV2', 'width', width, 1);
     checkInteger('inceptionV2', 'classes', classes, 1);

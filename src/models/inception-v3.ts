@@ -13,6 +13,7 @@ import {
   Sequential,
 } from '../nn';
 import { checkInteger } from '../nn/check';
+import { checkOptions, optionNames } from '../options';
 import { isGradEnabled, keep, type Tensor } from '../tensor';
 import { convolutionUnit, inProportion } from './convolution-unit';
 import { InceptionV3Builder } from './inception-v3-blocks';
@@ -70,6 +71,16 @@ class AuxiliaryHead extends Module {
   }
 }
 
+const inceptionV3Options = optionNames<InceptionV3Options>({
+  auxiliary: true,
+  width: true,
+  classes: true,
+  norm: true,
+  activation: true,
+  inChannels: true,
+  dropout: true,
+});
+
 /** Inception-v3; see {@link inceptionV3}. */
 export class InceptionV3 extends Module implements AuxiliaryNetwork {
   readonly stem: Module;
@@ -86,6 +97,7 @@ export class InceptionV3 extends Module implements AuxiliaryNetwork {
 
   constructor(options: InceptionV3Options) {
     super();
+    checkOptions('inceptionV3', options, inceptionV3Options);
     const { width = 32, classes = 1000, norm = 'batch', activation = 'relu', inChannels = 3 } = options;
     checkInteger('inceptionV3', 'width', width, 1);
     checkInteger('inceptionV3', 'classes', classes, 1);

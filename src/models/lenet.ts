@@ -10,6 +10,7 @@ import {
   NormalizedLayers,
 } from '../nn';
 import { checkInteger } from '../nn/check';
+import { checkOptions, optionNames } from '../options';
 import type { Tensor } from '../tensor';
 
 /** Options of {@link lenet}. */
@@ -23,6 +24,8 @@ export interface LenetOptions {
   /** Activation of the hidden layers. Default `'relu'`; the original used a scaled tanh. */
   readonly activation?: ActivationName;
 }
+
+const lenetOptions = optionNames<LenetOptions>({ inputShape: true, classes: true, norm: true, activation: true });
 
 /** LeNet-5; see {@link lenet}. */
 export class Lenet extends Module {
@@ -41,6 +44,7 @@ export class Lenet extends Module {
 
   constructor(options: LenetOptions) {
     super();
+    checkOptions('lenet', options, lenetOptions);
     const { inputShape = [28, 28, 1], classes = 10, norm = 'batch', activation = 'relu' } = options;
     const [height, width, channels] = inputShape;
     if (

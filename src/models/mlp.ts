@@ -8,6 +8,7 @@ import {
   NormalizedLayers,
 } from '../nn';
 import { checkInteger } from '../nn/check';
+import { checkOptions, optionNames } from '../options';
 import type { Tensor } from '../tensor';
 
 /** Options of {@link mlp}. */
@@ -24,6 +25,8 @@ export interface MlpOptions {
   readonly activation?: ActivationName;
 }
 
+const mlpOptions = optionNames<MlpOptions>({ inputs: true, hidden: true, classes: true, norm: true, activation: true });
+
 /** A multi-layer perceptron; see {@link mlp}. */
 export class Mlp extends Module {
   readonly flatten = new Flatten();
@@ -33,6 +36,7 @@ export class Mlp extends Module {
 
   constructor(options: MlpOptions) {
     super();
+    checkOptions('mlp', options, mlpOptions);
     const { hidden = [128, 128], classes = 10, norm = 'batch', activation = 'relu' } = options;
     checkInteger('mlp', 'inputs', options.inputs, 1);
     checkInteger('mlp', 'classes', classes, 1);

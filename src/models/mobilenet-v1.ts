@@ -8,6 +8,7 @@ import {
   Sequential,
 } from '../nn';
 import { checkInteger } from '../nn/check';
+import { checkOptions, optionNames } from '../options';
 import type { Tensor } from '../tensor';
 import { convolutionUnit, inProportion } from './convolution-unit';
 
@@ -42,6 +43,14 @@ const blocks: readonly (readonly [channels: number, stride: number])[] = [
   [1024, 1],
 ];
 
+const mobilenetV1Options = optionNames<MobilenetV1Options>({
+  width: true,
+  classes: true,
+  norm: true,
+  activation: true,
+  inChannels: true,
+});
+
 /** MobileNet; see {@link mobilenetV1}. */
 export class MobilenetV1 extends Module {
   readonly stem: Module;
@@ -51,6 +60,7 @@ export class MobilenetV1 extends Module {
 
   constructor(options: MobilenetV1Options) {
     super();
+    checkOptions('mobilenetV1', options, mobilenetV1Options);
     const { width = 32, classes = 1000, norm = 'batch', activation = 'relu', inChannels = 3 } = options;
     checkInteger('mobilenetV1', 'width', width, 1);
     checkInteger('mobilenetV1', 'classes', classes, 1);

@@ -1,6 +1,6 @@
 import { BinaryBlock } from './binary-block';
 import { BinaryNetwork } from './binary-network';
-import type { BinaryBuild, BinaryNetworkOptions } from './binary-options';
+import { type BinaryBuild, type BinaryNetworkOptions, checkBinaryOptions } from './binary-options';
 import { inProportion } from './convolution-unit';
 
 /** Output channels of the stem and of each block (Liu et al. 2020, as MobileNet). */
@@ -36,11 +36,10 @@ function createBlocks(binary: BinaryBuild, channels: readonly number[]): BinaryB
  * multiply-adds on 32×32×3, a last map of 2×2).
  */
 export function reactNetA(options: BinaryNetworkOptions = {}): BinaryNetwork {
-  const { width = 32 } = options;
+  const { width = 32 } = checkBinaryOptions('reactNetA', options);
   const channels = published.map((count) => inProportion(count, width, 32));
   return new BinaryNetwork(
     {
-      owner: 'reactNetA',
       stem: 'imagenet',
       stemKernel: 3,
       stemPool: false,

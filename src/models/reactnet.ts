@@ -1,5 +1,5 @@
 import { BinaryNetwork, binaryStages } from './binary-network';
-import type { BinaryNetworkOptions } from './binary-options';
+import { type BinaryNetworkOptions, checkBinaryOptions } from './binary-options';
 
 /**
  * ReActNet of the form of ResNet-18 (Liu et al. 2020, the one "based on Bi-Real Net"): 16 blocks of one binary 3×3 convolution with RSign
@@ -9,10 +9,9 @@ import type { BinaryNetworkOptions } from './binary-options';
  * and 8.1 M float.
  */
 export function reactNet18(options: BinaryNetworkOptions = {}): BinaryNetwork {
-  const width = options.width ?? 64;
+  const { width = 64 } = checkBinaryOptions('reactNet18', options);
   return new BinaryNetwork(
     {
-      owner: 'reactNet18',
       stem: 'imagenet',
       stemKernel: 7,
       stemPool: true,
@@ -29,10 +28,9 @@ export function reactNet18(options: BinaryNetworkOptions = {}): BinaryNetwork {
  * channels. 267,264 binary weights; 40 M binary multiply-adds on 32×32×3.
  */
 export function reactNet20(options: BinaryNetworkOptions = {}): BinaryNetwork {
-  const width = options.width ?? 16;
+  const { width = 16 } = checkBinaryOptions('reactNet20', options);
   return new BinaryNetwork(
     {
-      owner: 'reactNet20',
       stem: 'cifar',
       stemKernel: 7,
       stemPool: true,

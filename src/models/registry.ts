@@ -1,5 +1,6 @@
 import { EvenkeelError } from '../errors';
 import type { ActivationName, Module, Normalization, NormalizationName } from '../nn';
+import { checkOptions, optionNames } from '../options';
 import { biRealNet18 } from './bi-real';
 import type { BinaryNetwork } from './binary-network';
 import type { BinaryNetworkOptions } from './binary-options';
@@ -33,6 +34,16 @@ export interface CreateOptions {
   /** Options that only this model has, by name; the model checks them. */
   readonly modelOptions?: Readonly<Record<string, unknown>>;
 }
+
+const createOptions = optionNames<CreateOptions>({
+  inputShape: true,
+  classes: true,
+  norm: true,
+  activation: true,
+  width: true,
+  hidden: true,
+  modelOptions: true,
+});
 
 /** One model of the registry. */
 export interface ModelEntry {
@@ -174,6 +185,7 @@ export function find(name: string): ModelEntry {
  * @throws EvenkeelError `INVALID_ARGUMENT` for an unknown name or an option that the model cannot take.
  */
 export function create(name: string, options: CreateOptions = {}): Module {
+  checkOptions('models.create', options, createOptions);
   const entry = find(name);
   const { modelOptions = {}, ...common } = options;
   if (entry.takesModelOptions === true) return entry.create(options);

@@ -8,6 +8,7 @@ import {
   NormalizedLayers,
 } from '../nn';
 import { checkInteger } from '../nn/check';
+import { checkOptions, optionNames } from '../options';
 import type { Tensor } from '../tensor';
 import {
   BasicBlock,
@@ -46,6 +47,19 @@ export interface ResnetCifarOptions {
 
 type BlockClass = new (options: BlockOptions) => Module;
 
+const resnetCifarOptions = optionNames<ResnetCifarOptions>({
+  depth: true,
+  version: true,
+  block: true,
+  width: true,
+  stages: true,
+  classes: true,
+  shortcut: true,
+  norm: true,
+  activation: true,
+  inChannels: true,
+});
+
 /** A residual network for small images; see {@link resnetCifar}. */
 export class ResnetCifar extends Module {
   readonly stem: Module;
@@ -57,6 +71,7 @@ export class ResnetCifar extends Module {
 
   constructor(options: ResnetCifarOptions) {
     super();
+    checkOptions('resnetCifar', options, resnetCifarOptions);
     const { version = 1, width = 16, stages = 3, classes = 10, norm = 'batch', inChannels = 3 } = options;
     checkInteger('resnetCifar', 'width', width, 1);
     checkInteger('resnetCifar', 'stages', stages, 1);

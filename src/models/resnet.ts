@@ -9,6 +9,7 @@ import {
   NormalizedLayers,
 } from '../nn';
 import { checkInteger } from '../nn/check';
+import { checkOptions, optionNames } from '../options';
 import type { Tensor } from '../tensor';
 import { BasicBlock, Bottleneck, PreActivationBlock, PreActivationBottleneck } from './resnet-blocks';
 
@@ -45,6 +46,16 @@ const stageBlocks: Readonly<Record<ResnetDepth, readonly number[]>> = {
 /** The depths of {@link resnet}, ascending. */
 export const resnetDepths: readonly ResnetDepth[] = [18, 34, 50, 101, 152];
 
+const resnetOptions = optionNames<ResnetOptions>({
+  depth: true,
+  version: true,
+  width: true,
+  classes: true,
+  norm: true,
+  activation: true,
+  inChannels: true,
+});
+
 /** A residual network for ImageNet; see {@link resnet}. */
 export class Resnet extends Module {
   readonly stem: Module;
@@ -57,6 +68,7 @@ export class Resnet extends Module {
 
   constructor(options: ResnetOptions) {
     super();
+    checkOptions('resnet', options, resnetOptions);
     const { depth, version = 1, width = 64, classes = 1000, norm = 'batch', inChannels = 3 } = options;
     const perStage = Object.hasOwn(stageBlocks, depth) ? stageBlocks[depth] : undefined;
     if (perStage === undefined) {

@@ -13,6 +13,7 @@ import {
   Sequential,
 } from '../nn';
 import { checkInteger } from '../nn/check';
+import { checkOptions, optionNames } from '../options';
 import type { Tensor } from '../tensor';
 import { convolutionUnit, inProportion } from './convolution-unit';
 
@@ -40,6 +41,16 @@ export interface VggAOptions {
 /** Convolutions of each stage (Simonyan and Zisserman 2015, table 1, column A). */
 const stages = [[64], [128], [256, 256], [512, 512], [512, 512]];
 
+const vggAOptions = optionNames<VggAOptions>({
+  inputShape: true,
+  width: true,
+  classes: true,
+  norm: true,
+  normalizeLinear: true,
+  activation: true,
+  dropout: true,
+});
+
 /** VGG with 11 weight layers; see {@link vggA}. */
 export class VggA extends Module {
   readonly stages: readonly Module[];
@@ -55,6 +66,7 @@ export class VggA extends Module {
 
   constructor(options: VggAOptions) {
     super();
+    checkOptions('vggA', options, vggAOptions);
     const { inputShape = [224, 224, 3], width = 64, classes = 1000, norm = 'batch', activation = 'relu' } = options;
     const [height, across, inChannels] = inputShape;
     if (

@@ -1,5 +1,5 @@
 import { BinaryNetwork, binaryStages } from './binary-network';
-import type { BinaryNetworkOptions } from './binary-options';
+import { type BinaryNetworkOptions, checkBinaryOptions } from './binary-options';
 
 /**
  * XNOR-Net of the form of ResNet-18 (Rastegari et al. 2016), as comparisons of BN-free networks train it (Ma et al. 2024): 16 blocks of one
@@ -8,10 +8,9 @@ import type { BinaryNetworkOptions } from './binary-options';
  * to be worth less than 1 %.
  */
 export function xnorNet18(options: BinaryNetworkOptions = {}): BinaryNetwork {
-  const width = options.width ?? 64;
+  const { width = 64 } = checkBinaryOptions('xnorNet18', options);
   return new BinaryNetwork(
     {
-      owner: 'xnorNet18',
       stem: 'imagenet',
       stemKernel: 7,
       stemPool: true,

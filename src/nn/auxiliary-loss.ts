@@ -1,5 +1,6 @@
+import { checkOptions, optionNames } from '../options';
 import type { Tensor } from '../tensor';
-import { checkRange } from './check';
+import { checkMethods, checkRange } from './check';
 import type { Loss } from './losses';
 
 /** A network with a second classifier on an earlier layer, which helps its training and is not used afterwards. */
@@ -26,6 +27,8 @@ export function isAuxiliaryNetwork(model: object): model is AuxiliaryNetwork {
   return 'takeAuxiliaryLogits' in model && typeof model.takeAuxiliaryLogits === 'function';
 }
 
+const auxiliaryLossOptions = optionNames<AuxiliaryLossOptions>({ model: true, loss: true, weight: true });
+
 /**
  * `loss(logits) + weight · loss(auxiliary logits)` for a network with a second classifier (Szegedy et al. 2015, section 5). In
  * evaluation mode there are no auxiliary logits, and it is `loss(logits)`. The `Trainer` puts it around its loss by itself.
@@ -36,8 +39,16 @@ export class AuxiliaryLoss implements Loss {
   readonly weight: number;
 
   constructor(options: AuxiliaryLossOptions) {
-    this.model = options.model;
-    this.loss = options.loss;
+    checkOptions('AuxiliaryLoss', options, auxiliaryLossOptions);
+    const { model, loss } = options;
+    this.model = checkMethods(
+      'AuxiliaryLoss',
+      'model',
+      model,
+      ['takeAuxiliaryLogits'],
+      'a network with a second classifier',
+    );
+    this.loss = checkMethods('AuxiliaryLoss', 'loss', loss, ['call'], 'a loss, such as new nn.CrossEntropyLoss()');
     this.weight = checkRange('AuxiliaryLoss', 'weight', options.weight ?? 0.4, 0, Number.MAX_VALUE);
   }
 

@@ -1,25 +1,62 @@
 import { EvenkeelError } from '../errors';
-
-export { checkNames } from '../tensor/operations/check';
+import { show } from '../options';
 
 /** Returns `value` if it is an integer of at least `minimum`; otherwise throws `INVALID_ARGUMENT`. */
 export function checkInteger(owner: string, name: string, value: number, minimum: number): number {
   if (!Number.isInteger(value) || value < minimum) {
     throw new EvenkeelError(
       'INVALID_ARGUMENT',
-      `${owner}: ${name} is ${value}; give an integer of at least ${minimum}`,
+      `${owner}: ${name} is ${show(value)}; give an integer of at least ${minimum}`,
     );
   }
   return value;
 }
 
-/** Returns `value` if it is a finite number in `[low, high]`; otherwise throws `INVALID_ARGUMENT`. */
+/** Returns `value` if it is a number in `[low, high]`; otherwise throws `INVALID_ARGUMENT`. */
 export function checkRange(owner: string, name: string, value: number, low: number, high: number): number {
   if (typeof value !== 'number' || !(value >= low && value <= high)) {
     const range = high === Number.POSITIVE_INFINITY ? `at least ${low}` : `from ${low} to ${high}`;
-    throw new EvenkeelError('INVALID_ARGUMENT', `${owner}: ${name} is ${value}; give a number ${range}`);
+    throw new EvenkeelError('INVALID_ARGUMENT', `${owner}: ${name} is ${show(value)}; give a number ${range}`);
   }
   return value;
+}
+
+/** Returns `value` if it is a finite number; otherwise throws `INVALID_ARGUMENT`. */
+export function checkFinite(owner: string, name: string, value: number): number {
+  if (!Number.isFinite(value)) {
+    throw new EvenkeelError('INVALID_ARGUMENT', `${owner}: ${name} is ${show(value)}; give a finite number`);
+  }
+  return value;
+}
+
+/** Returns `value` if it is one of `choices`; otherwise throws `INVALID_ARGUMENT`. */
+export function checkChoice<Choice extends string>(
+  owner: string,
+  name: string,
+  value: Choice,
+  choices: readonly Choice[],
+): Choice {
+  if (choices.includes(value)) return value;
+  const quoted = choices.map(show);
+  const given = `${quoted.slice(0, -1).join(', ')} or ${quoted.at(-1)}`;
+  throw new EvenkeelError('INVALID_ARGUMENT', `${owner}: ${name} is ${show(value)}; give ${given}`);
+}
+
+/**
+ * Returns `value` if it has all `methods`; otherwise throws `INVALID_ARGUMENT`.
+ *
+ * @param advice - What to give.
+ */
+export function checkMethods<Value>(
+  owner: string,
+  name: string,
+  value: Value,
+  methods: readonly string[],
+  advice: string,
+): Value {
+  const members = Object(value) as Readonly<Record<string, unknown>>;
+  if (methods.every((method) => typeof members[method] === 'function')) return value;
+  throw new EvenkeelError('INVALID_ARGUMENT', `${owner}: ${name} is ${show(value)}; give ${advice}`);
 }
 
 /** A pair in its shortest form for {@link Module.describe}: `3`, or `[3, 5]`. */

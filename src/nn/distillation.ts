@@ -1,4 +1,6 @@
+import { checkOptions, optionNames } from '../options';
 import { crossEntropy, keep, noGrad, softmax, type Tensor } from '../tensor';
+import { checkMethods } from './check';
 import { CrossEntropyLoss, type Loss } from './losses';
 import type { Module } from './module';
 
@@ -11,6 +13,8 @@ export interface DistillationLossOptions {
   /** The loss in evaluation mode, against the labels. Default: cross entropy. */
   readonly evaluation?: Loss;
 }
+
+const distillationLossOptions = optionNames<DistillationLossOptions>({ model: true, teacher: true, evaluation: true });
 
 /**
  * The distributional loss of ReActNet (Liu et al. 2020, equation 4; Hinton et al. 2015 with temperature 1 and no labels): the cross
@@ -26,7 +30,12 @@ export class DistillationLoss implements Loss {
   readonly #unwatch: () => void;
   #targets: Tensor | undefined;
 
-  constructor({ model, teacher, evaluation = new CrossEntropyLoss() }: DistillationLossOptions) {
+  constructor(options: DistillationLossOptions) {
+    checkOptions('DistillationLoss', options, distillationLossOptions);
+    const { model, teacher, evaluation = new CrossEntropyLoss() } = options;
+    checkMethods('DistillationLoss', 'model', model, ['onCall'], 'the Module that learns');
+    checkMethods('DistillationLoss', 'teacher', teacher, ['call'], 'the Module to learn from');
+    checkMethods('DistillationLoss', 'evaluation', evaluation, ['call'], 'a loss, such as new nn.CrossEntropyLoss()');
     this.teacher = teacher.eval().setRequiresGrad(false);
     this.#evaluation = evaluation;
     this.#unwatch = model.onCall((_, input) => {

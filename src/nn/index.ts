@@ -40,6 +40,7 @@ export { type ChannelStatistics, type MergedStatistics, mergeStatistics } from '
 export {
   type AnyModule,
   type CallListener,
+  type LoadStateOptions,
   Module,
   Parameter,
   type StateArray,

@@ -1,6 +1,8 @@
 import { EvenkeelError } from '../errors';
+import { checkOptions, optionNames } from '../options';
 import type { Tensor } from '../tensor';
 import { full, randn, uniform as uniformTensor } from '../tensor';
+import { checkChoice, checkFinite } from './check';
 
 /**
  * Makes the first value of a parameter.
@@ -29,6 +31,9 @@ export interface XavierOptions {
   /** Factor on the standard deviation. Default 1. */
   readonly gain?: number;
 }
+
+const kaimingOptions = optionNames<KaimingOptions>({ mode: true, gain: true });
+const xavierOptions = optionNames<XavierOptions>({ gain: true });
 
 /**
  * Number of inputs that one output sums over (`fanIn`) and of outputs that one input reaches (`fanOut`).
@@ -73,22 +78,26 @@ export function uniform(low: number, high: number): Initializer {
 
 /** Gaussian with standard deviation `gain / √fan` (He et al. 2015, "Delving Deep into Rectifiers", equation 10). */
 export function kaimingNormal(options: KaimingOptions = {}): Initializer {
-  return (shape) => normal(kaimingDeviation(shape, options))(shape);
+  const deviation = kaimingDeviation('kaimingNormal', options);
+  return (shape) => normal(deviation(shape))(shape);
 }
 
 /** Even spread with the standard deviation of {@link kaimingNormal}: bounds `±gain · √(3 / fan)`. */
 export function kaimingUniform(options: KaimingOptions = {}): Initializer {
-  return (shape) => evenWithDeviation(kaimingDeviation(shape, options))(shape);
+  const deviation = kaimingDeviation('kaimingUniform', options);
+  return (shape) => evenWithDeviation(deviation(shape))(shape);
 }
 
 /** Gaussian with standard deviation `gain · √(2 / (fanIn + fanOut))` (Glorot and Bengio 2010). */
 export function xavierNormal(options: XavierOptions = {}): Initializer {
-  return (shape) => normal(xavierDeviation(shape, options))(shape);
+  const deviation = xavierDeviation('xavierNormal', options);
+  return (shape) => normal(deviation(shape))(shape);
 }
 
 /** Even spread with the standard deviation of {@link xavierNormal}: bounds `±gain · √(6 / (fanIn + fanOut))`. */
 export function xavierUniform(options: XavierOptions = {}): Initializer {
-  return (shape) => evenWithDeviation(xavierDeviation(shape, options))(shape);
+  const deviation = xavierDeviation('xavierUniform', options);
+  return (shape) => evenWithDeviation(deviation(shape))(shape);
 }
 
 /** What convolutions and linear layers use when nothing is said, as PyTorch does: bounds `±1 / √fanIn`. */
@@ -100,14 +109,24 @@ export function defaultBias(weightShape: readonly number[]): Initializer {
   return uniform(-bound, bound);
 }
 
-function kaimingDeviation(shape: readonly number[], options: KaimingOptions): number {
-  const { fanIn, fanOut } = fans(shape);
-  return (options.gain ?? Math.SQRT2) / Math.sqrt(Math.max(1, options.mode === 'fanOut' ? fanOut : fanIn));
+/** The standard deviation of a weight by its shape. */
+type Deviation = (shape: readonly number[]) => number;
+
+function kaimingDeviation(name: string, options: KaimingOptions): Deviation {
+  checkOptions(name, options, kaimingOptions);
+  const { mode = 'fanIn', gain = Math.SQRT2 } = options;
+  checkChoice(name, 'mode', mode, ['fanIn', 'fanOut']);
+  checkFinite(name, 'gain', gain);
+  return (shape) => gain / Math.sqrt(Math.max(1, fans(shape)[mode]));
 }
 
-function xavierDeviation(shape: readonly number[], options: XavierOptions): number {
-  const { fanIn, fanOut } = fans(shape);
-  return (options.gain ?? 1) * Math.sqrt(2 / Math.max(1, fanIn + fanOut));
+function xavierDeviation(name: string, options: XavierOptions): Deviation {
+  checkOptions(name, options, xavierOptions);
+  const gain = checkFinite(name, 'gain', options.gain ?? 1);
+  return (shape) => {
+    const { fanIn, fanOut } = fans(shape);
+    return gain * Math.sqrt(2 / Math.max(1, fanIn + fanOut));
+  };
 }
 
 function evenWithDeviation(standardDeviation: number): Initializer {

@@ -1,9 +1,12 @@
+import { checkOptions, optionNames } from '../options';
 import { scope, type Tensor } from '../tensor';
 import { crossEntropy } from '../tensor/operations/softmax';
-import { checkRange } from './check';
+import { checkChoice, checkRange } from './check';
 
 /** How the values of single samples (or elements) become the result. */
 export type Reduction = 'mean' | 'sum' | 'none';
+
+const reductions: readonly Reduction[] = ['mean', 'sum', 'none'];
 
 /** A measure of how far predictions are from targets. */
 export interface Loss {
@@ -19,6 +22,8 @@ export interface CrossEntropyLossOptions {
   readonly reduction?: Reduction;
 }
 
+const crossEntropyLossOptions = optionNames<CrossEntropyLossOptions>({ labelSmoothing: true, reduction: true });
+
 /**
  * Cross entropy of class logits: `−Σ target · log softmax(logits)` for each sample. Logits `[batch, classes]` float32, labels
  * `[batch]` int32 (class numbers).
@@ -30,8 +35,9 @@ export class CrossEntropyLoss implements Loss {
   readonly reduction: Reduction;
 
   constructor(options: CrossEntropyLossOptions = {}) {
+    checkOptions('CrossEntropyLoss', options, crossEntropyLossOptions);
     this.labelSmoothing = checkRange('CrossEntropyLoss', 'labelSmoothing', options.labelSmoothing ?? 0, 0, 1);
-    this.reduction = options.reduction ?? 'mean';
+    this.reduction = checkChoice('CrossEntropyLoss', 'reduction', options.reduction ?? 'mean', reductions);
   }
 
   call(logits: Tensor, labels: Tensor): Tensor {
@@ -45,13 +51,16 @@ export interface MSELossOptions {
   readonly reduction?: Reduction;
 }
 
+const mseLossOptions = optionNames<MSELossOptions>({ reduction: true });
+
 /** Squared difference of predictions and targets of one shape. */
 export class MSELoss implements Loss {
   /** What becomes of the squared differences. */
   readonly reduction: Reduction;
 
   constructor(options: MSELossOptions = {}) {
-    this.reduction = options.reduction ?? 'mean';
+    checkOptions('MSELoss', options, mseLossOptions);
+    this.reduction = checkChoice('MSELoss', 'reduction', options.reduction ?? 'mean', reductions);
   }
 
   call(predictions: Tensor, targets: Tensor): Tensor {

@@ -1,4 +1,5 @@
 import { inspect } from 'node:util';
+import { checkOptions, optionNames } from '../options';
 import { keep, scope, Tensor } from '../tensor';
 import { attribute } from '../tensor/profile';
 import { Parameter } from './parameter';
@@ -16,6 +17,14 @@ export type AnyModule = Module<never, unknown>;
  * without `keep`.
  */
 export type CallListener = (module: AnyModule, input: unknown, output: unknown) => void;
+
+/** Options of {@link Module.loadStateDict}. */
+export interface LoadStateOptions {
+  /** Whether missing and unexpected names are errors. Default `true`. */
+  readonly strict?: boolean;
+}
+
+const loadStateOptions = optionNames<LoadStateOptions>({ strict: true });
 
 /** What {@link Module.loadStateDict} did not find a partner for. Both are empty after a strict load. */
 export interface StateDifference {
@@ -146,12 +155,12 @@ export abstract class Module<Input = Tensor, Output = Tensor> {
    * checked before anything is written, so a failed load leaves the model as it was.
    *
    * @param state - Values by dotted name, as {@link Module.stateDict} returns them or a checkpoint holds them.
-   * @param options - `strict` (default `true`): whether missing and unexpected names are errors.
    * @returns The names without a partner; empty lists after a strict load.
    * @throws EvenkeelError `SHAPE_MISMATCH` or `DTYPE_MISMATCH` when a value does not fit its tensor, `INVALID_ARGUMENT` when
    * `strict` and names are missing or unexpected. The message lists every offending name.
    */
-  loadStateDict(state: StateSource, options: { readonly strict?: boolean } = {}): StateDifference {
+  loadStateDict(state: StateSource, options: LoadStateOptions = {}): StateDifference {
+    checkOptions('loadStateDict', options, loadStateOptions);
     const own = this.stateDict();
     const difference = checkState(this.constructor.name, own, state, options.strict ?? true);
     for (const [name, tensor] of own) {

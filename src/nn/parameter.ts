@@ -1,4 +1,7 @@
+import { EvenkeelError } from '../errors';
+import { checkOptions, optionNames, show } from '../options';
 import { keep, Tensor } from '../tensor';
+import { checkRange } from './check';
 
 /** Options of {@link Parameter}. */
 export interface ParameterOptions {
@@ -13,6 +16,8 @@ export interface ParameterOptions {
   readonly requiresGrad?: boolean;
 }
 
+const parameterOptions = optionNames<ParameterOptions>({ decay: true, learningRateScale: true, requiresGrad: true });
+
 /**
  * A tensor that an optimizer trains. It outlives every scope; it is freed with its module (or by `dispose()`).
  */
@@ -26,11 +31,17 @@ export class Parameter extends Tensor {
    * @param value - The first value. The parameter takes it over: `value` itself is disposed of, without a copy.
    */
   constructor(value: Tensor, options: ParameterOptions = {}) {
+    checkOptions('Parameter', options, parameterOptions);
+    if (!(value instanceof Tensor)) {
+      throw new EvenkeelError('INVALID_ARGUMENT', `Parameter: the first value is ${show(value)}; give a tensor`);
+    }
+    const { learningRateScale = 1 } = options;
+    checkRange('Parameter', 'learningRateScale', learningRateScale, Number.MIN_VALUE, Number.MAX_VALUE);
     super(value.storage.retain(), value.shape);
     value.dispose();
     keep(this);
     this.decay = options.decay ?? true;
-    this.learningRateScale = options.learningRateScale ?? 1;
+    this.learningRateScale = learningRateScale;
     this.requiresGrad = options.requiresGrad ?? true;
   }
 }

@@ -1,6 +1,7 @@
+import { optionNames } from '../options';
 import type { Tensor } from '../tensor';
 import { run } from '../tensor/tensor';
-import { checkNumber, type Entry, Optimizer, type OptimizerOptions, type Trainable } from './optimizer';
+import { checkNumber, type Entry, Optimizer, type OptimizerOptions, optimizerNames, type Trainable } from './optimizer';
 
 /** Options of {@link Adam} and {@link AdamW}. */
 export interface AdamOptions extends OptimizerOptions {
@@ -16,9 +17,15 @@ interface Settings {
   readonly epsilon: number;
 }
 
+const adamOptions = optionNames<AdamOptions>({ ...optimizerNames, betas: true, epsilon: true });
+
 /** What Adam and AdamW share; they differ in where the weight decay goes. */
 abstract class AdamBase extends Optimizer<AdamOptions, Settings> {
   protected abstract readonly decoupled: boolean;
+
+  protected override optionNames(): ReadonlySet<string> {
+    return adamOptions;
+  }
 
   protected override settings(options: AdamOptions): Settings {
     const { betas = [0.9, 0.999], epsilon = 1e-8, weightDecay = this.defaultWeightDecay() } = options;

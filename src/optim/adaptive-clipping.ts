@@ -1,4 +1,5 @@
 import { EvenkeelError } from '../errors';
+import { checkOptions, optionNames } from '../options';
 import type { Tensor } from '../tensor';
 import { run } from '../tensor/tensor';
 import { checkNumber } from './optimizer';
@@ -36,6 +37,12 @@ function unitsIn(parameter: Tensor, unit: ClippingUnit): number {
   }
 }
 
+const adaptiveGradientClippingOptions = optionNames<AdaptiveGradientClippingOptions>({
+  clipping: true,
+  epsilon: true,
+  unitOf: true,
+});
+
 /**
  * Adaptive gradient clipping (Brock et al. 2021, equation 3): scales the gradient of every unit whose norm exceeds
  * `clipping * max(‖weights‖, epsilon)` down to that, in place. What keeps networks without normalization trainable at high learning
@@ -52,6 +59,7 @@ export function adaptiveGradientClipping(
   parameters: readonly Tensor[],
   options: AdaptiveGradientClippingOptions = {},
 ): void {
+  checkOptions('adaptiveGradientClipping', options, adaptiveGradientClippingOptions);
   const { clipping = 0.01, epsilon = 1e-3, unitOf = defaultUnit } = options;
   for (const [name, value] of Object.entries({ clipping, epsilon })) {
     checkNumber('adaptiveGradientClipping', name, value, Number.MIN_VALUE, Number.POSITIVE_INFINITY);

@@ -1,7 +1,8 @@
 import { EvenkeelError } from '../errors';
+import { optionNames } from '../options';
 import type { Tensor } from '../tensor';
 import { run } from '../tensor/tensor';
-import { checkNumber, type Entry, Optimizer, type OptimizerOptions, type Trainable } from './optimizer';
+import { checkNumber, type Entry, Optimizer, type OptimizerOptions, optimizerNames, type Trainable } from './optimizer';
 
 /** Options of {@link Bop}. */
 export interface BopOptions extends OptimizerOptions {
@@ -18,6 +19,8 @@ interface Settings {
   readonly weightDecay: number;
 }
 
+const bopOptions = optionNames<BopOptions>({ ...optimizerNames, threshold: true });
+
 /**
  * Bop (Helwegen et al. 2019, "Latent Weights Do Not Exist", algorithm 1): weights that are nothing but signs.
  * `m += learningRate * (gradient - m)`, and a weight flips where `w * m > threshold`; at equality it stays.
@@ -29,6 +32,10 @@ export class Bop extends Optimizer<BopOptions, Settings> {
   /** @throws EvenkeelError INVALID_ARGUMENT for a hyperparameter out of its range, or nothing to train */
   constructor(parameters: Trainable<BopOptions>, options: BopOptions) {
     super(parameters, options);
+  }
+
+  protected override optionNames(): ReadonlySet<string> {
+    return bopOptions;
   }
 
   protected override settings(options: BopOptions): Settings {

@@ -16,7 +16,7 @@ export {
   type StepOptions,
   type Trainable,
 } from './optimizer';
-export { type DecayGroup, type HasParameters, parameterGroups } from './parameter-groups';
+export { type DecayGroup, type HasParameters, type ParameterGroupsOptions, parameterGroups } from './parameter-groups';
 export { RMSprop, type RMSpropOptions } from './rms-prop';
 export type { Schedule } from './schedules';
 export * as schedules from './schedules';

@@ -1,5 +1,6 @@
 import { EvenkeelError } from '../errors';
 import { checkState, type StateSource, writeState } from '../nn/state';
+import { checkOptions, optionNames } from '../options';
 import { keep, type Tensor } from '../tensor';
 import { allocate, run } from '../tensor/tensor';
 import { checkNumber } from './optimizer';
@@ -11,6 +12,8 @@ export interface ExponentialMovingAverageOptions {
   /** Whether early updates keep less, `min(decay, (1 + n) / (10 + n))`, so that the first weights are soon forgotten. @defaultValue true */
   readonly warmup?: boolean;
 }
+
+const movingAverageOptions = optionNames<ExponentialMovingAverageOptions>({ decay: true, warmup: true });
 
 /**
  * A running average of weights, `average += (1 - decay) * (weight - average)`, which often predicts better than the last weights
@@ -36,6 +39,7 @@ export class ExponentialMovingAverage {
 
   /** Starts from the parameters as they are now. @throws EvenkeelError INVALID_ARGUMENT */
   constructor(parameters: readonly Tensor[], options: ExponentialMovingAverageOptions = {}) {
+    checkOptions('ExponentialMovingAverage', options, movingAverageOptions);
     this.#decay = checkNumber('ExponentialMovingAverage', 'decay', options.decay ?? 0.999, 0, 1);
     this.#warmup = options.warmup ?? true;
     this.#parameters = [...parameters];

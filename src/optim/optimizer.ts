@@ -1,6 +1,7 @@
 import { EvenkeelError } from '../errors';
 import { checkState, type StateValue, writeState } from '../nn/state';
-import { keep, noGrad, type Tensor, zeros } from '../tensor';
+import { checkOptions, type OptionNames, optionNames, show } from '../options';
+import { keep, noGrad, Tensor, zeros } from '../tensor';
 
 /** What every optimizer can set for each group of parameters. */
 export interface OptimizerOptions {
@@ -12,6 +13,9 @@ export interface OptimizerOptions {
    */
   readonly weightDecay?: number;
 }
+
+/** For the optimizers that extend {@link Optimizer}. */
+export const optimizerNames: OptionNames<OptimizerOptions> = { learningRate: true, weightDecay: true };
 
 /** Parameters with settings of their own; what is left out is taken from the optimizer's options. */
 export type ParameterGroup<Options extends OptimizerOptions> = Partial<Options> & {
@@ -36,6 +40,8 @@ export interface StepOptions {
   readonly gradientScale?: number;
 }
 
+const stepOptions = optionNames<StepOptions>({ gradientScale: true });
+
 /** A parameter with its settings and state. */
 export interface Entry<Settings> {
   readonly parameter: Tensor;
@@ -51,7 +57,7 @@ export interface Entry<Settings> {
 export function checkNumber(owner: string, name: string, value: number, low: number, high: number): number {
   if (typeof value !== 'number' || !(value >= low && value < high)) {
     const range = high === Number.POSITIVE_INFINITY ? `of at least ${low}` : `of at least ${low} and less than ${high}`;
-    throw new EvenkeelError('INVALID_ARGUMENT', `${owner}: ${name} must be a number ${range}, got ${String(value)}`);
+    throw new EvenkeelError('INVALID_ARGUMENT', `${owner}: ${name} must be a number ${range}, got ${show(value)}`);
   }
   return value;
 }
@@ -59,7 +65,7 @@ export function checkNumber(owner: string, name: string, value: number, low: num
 function isGroup<Options extends OptimizerOptions>(
   item: Tensor | ParameterGroup<Options>,
 ): item is ParameterGroup<Options> {
-  return 'parameters' in item;
+  return !(item instanceof Tensor) && Array.isArray(item?.parameters);
 }
 
 /**
@@ -71,15 +77,25 @@ export abstract class Optimizer<Options extends OptimizerOptions, Settings exten
   #learningRate: number;
 
   protected constructor(parameters: Trainable<Options>, options: Options) {
+    const known = this.optionNames();
+    const name = this.constructor.name;
+    checkOptions(name, options, known);
     this.#learningRate = this.#checkRate(options.learningRate);
     const seen = new Set<Tensor>();
     if (!Array.isArray(parameters)) {
-      throw this.#invalid(`expected a list of parameters or of groups { parameters, … }, got ${String(parameters)}`);
+      throw this.#invalid(`expected a list of parameters or of groups { parameters, … }, got ${show(parameters)}`);
     }
+    const groupNames = new Set([...known, 'parameters']);
     const items = parameters as readonly (Tensor | ParameterGroup<Options>)[];
     for (const item of items) {
       const grouped = isGroup(item);
+      if (grouped) checkOptions(`${name} group`, item, groupNames);
       for (const parameter of grouped ? item.parameters : [item]) {
+        if (!(parameter instanceof Tensor)) {
+          throw this.#invalid(
+            `expected parameters or groups { parameters, … }, got ${show(parameter)}; give model.parameters()`,
+          );
+        }
         if (seen.has(parameter)) throw this.#invalid('a parameter was given twice');
         seen.add(parameter);
         this.#add(parameter, options, grouped ? item : undefined);
@@ -87,6 +103,9 @@ export abstract class Optimizer<Options extends OptimizerOptions, Settings exten
     }
     if (this.#entries.length === 0) throw this.#invalid('there is nothing to train: the list of parameters is empty');
   }
+
+  /** The names of its options; a group has `parameters` besides. */
+  protected abstract optionNames(): ReadonlySet<string>;
 
   /** The settings that these options ask for, all checked. */
   protected abstract settings(options: Options): Settings;
@@ -142,8 +161,10 @@ export abstract class Optimizer<Options extends OptimizerOptions, Settings exten
 
   /** Updates every parameter that has a gradient. Gradients stay: call {@link zeroGrad} before the next backward pass. */
   step(options: StepOptions = {}): void {
+    checkOptions('step', options, stepOptions);
     const { gradientScale = 1 } = options;
-    if (!Number.isFinite(gradientScale)) throw this.#invalid(`gradientScale must be finite, got ${gradientScale}`);
+    if (!Number.isFinite(gradientScale))
+      throw this.#invalid(`gradientScale must be finite, got ${show(gradientScale)}`);
     noGrad(() => {
       for (const entry of this.#entries) {
         const gradient = entry.parameter.grad;

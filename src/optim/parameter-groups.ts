@@ -1,3 +1,4 @@
+import { checkOptions, optionNames } from '../options';
 import type { Tensor } from '../tensor';
 
 /** A module, as far as its parameters go. */
@@ -11,13 +12,22 @@ export interface DecayGroup {
   readonly weightDecay: number;
 }
 
+/** Options of {@link parameterGroups}. */
+export interface ParameterGroupsOptions {
+  /** Weight decay of the parameters that take it. */
+  readonly weightDecay: number;
+}
+
+const parameterGroupsOptions = optionNames<ParameterGroupsOptions>({ weightDecay: true });
+
 /**
  * A module's parameters in two groups: those that weight decay is for, and those with `decay: false` (biases, and the scales,
  * shifts and thresholds of normalization), which get none. Empty groups are left out.
  *
  * A plain list of parameters is treated the same way; groups are for settings beyond that.
  */
-export function parameterGroups(module: HasParameters, options: { readonly weightDecay: number }): DecayGroup[] {
+export function parameterGroups(module: HasParameters, options: ParameterGroupsOptions): DecayGroup[] {
+  checkOptions('parameterGroups', options, parameterGroupsOptions);
   const parameters = module.parameters();
   return [
     { parameters: parameters.filter(({ decay }) => decay), weightDecay: options.weightDecay },

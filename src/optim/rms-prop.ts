@@ -1,6 +1,7 @@
+import { optionNames } from '../options';
 import type { Tensor } from '../tensor';
 import { run } from '../tensor/tensor';
-import { checkNumber, type Entry, Optimizer, type OptimizerOptions, type Trainable } from './optimizer';
+import { checkNumber, type Entry, Optimizer, type OptimizerOptions, optimizerNames, type Trainable } from './optimizer';
 
 /** Options of {@link RMSprop}. */
 export interface RMSpropOptions extends OptimizerOptions {
@@ -16,6 +17,14 @@ export interface RMSpropOptions extends OptimizerOptions {
 
 type Settings = Required<Omit<RMSpropOptions, 'learningRate'>>;
 
+const rmspropOptions = optionNames<RMSpropOptions>({
+  ...optimizerNames,
+  smoothing: true,
+  epsilon: true,
+  momentum: true,
+  centered: true,
+});
+
 /**
  * RMSprop (Hinton 2012; centred: Graves 2013), with PyTorch's semantics: `q = smoothing * q + (1 - smoothing) g²`,
  * `d = g / (sqrt(q) + epsilon)` (centred: `sqrt(q - mean²)`), `v = momentum * v + d`, `w -= learningRate * v`.
@@ -24,6 +33,10 @@ export class RMSprop extends Optimizer<RMSpropOptions, Settings> {
   /** @throws EvenkeelError INVALID_ARGUMENT for a hyperparameter out of its range, or nothing to train */
   constructor(parameters: Trainable<RMSpropOptions>, options: RMSpropOptions) {
     super(parameters, options);
+  }
+
+  protected override optionNames(): ReadonlySet<string> {
+    return rmspropOptions;
   }
 
   protected override settings(options: RMSpropOptions): Settings {

@@ -1,3 +1,4 @@
+import { checkOptions, type OptionNames, optionNames, show } from '../options';
 /** Learning rate schedules: pure functions of the step, so that a resumed run needs nothing but its step count. */
 
 import { EvenkeelError } from '../errors';
@@ -5,17 +6,29 @@ import { EvenkeelError } from '../errors';
 /** The learning rate of each optimizer step, counted from 0. */
 export type Schedule = (step: number) => number;
 
-function checkRate(name: string, rate: number): void {
-  if (!(rate >= 0 && rate < Number.POSITIVE_INFINITY)) {
-    throw new EvenkeelError('INVALID_ARGUMENT', `schedules.${name}: a learning rate must be at least 0, got ${rate}`);
+function checkRate(name: string, rate: number, option = 'learningRate'): void {
+  if (!(Number.isFinite(rate) && rate >= 0)) {
+    throw new EvenkeelError(
+      'INVALID_ARGUMENT',
+      `schedules.${name}: ${option} must be a number of at least 0, got ${show(rate)}`,
+    );
   }
 }
 
-function checkSteps(name: string, steps: number): void {
+function checkSteps(name: string, steps: number, option = 'steps'): void {
   if (!(Number.isInteger(steps) && steps >= 1)) {
     throw new EvenkeelError(
       'INVALID_ARGUMENT',
-      `schedules.${name}: steps must be a whole number of at least 1, got ${steps}`,
+      `schedules.${name}: ${option} must be a whole number of at least 1, got ${show(steps)}`,
+    );
+  }
+}
+
+function checkSchedule(name: string, schedule: Schedule): void {
+  if (typeof schedule !== 'function') {
+    throw new EvenkeelError(
+      'INVALID_ARGUMENT',
+      `schedules.${name}: schedule is ${show(schedule)}; give a function of the step, such as optim.schedules.cosine({ … })`,
     );
   }
 }
@@ -30,8 +43,17 @@ function cosineBetween(from: number, to: number, fraction: number): number {
   return to + ((from - to) * (1 + Math.cos(Math.PI * fraction))) / 2;
 }
 
+/** Options of {@link constant}. */
+export interface ConstantOptions {
+  /** The rate of every step. */
+  readonly learningRate: number;
+}
+
+const constantOptions = optionNames<ConstantOptions>({ learningRate: true });
+
 /** Always the same. */
-export function constant(options: { readonly learningRate: number }): Schedule {
+export function constant(options: ConstantOptions): Schedule {
+  checkOptions('schedules.constant', options, constantOptions);
   const { learningRate } = options;
   checkRate('constant', learningRate);
   return () => learningRate;
@@ -47,14 +69,17 @@ export interface LinearWarmupOptions {
   readonly from?: number;
 }
 
+const linearWarmupOptions = optionNames<LinearWarmupOptions>({ learningRate: true, steps: true, from: true });
+
 /**
  * Rises linearly and stays (Goyal et al. 2017): `from + (learningRate - from) * (step + 1) / (steps + 1)`, which is
  * `learningRate` at step `steps`, and at step 0 not yet 0, which would be a lost step.
  */
 export function linearWarmup(options: LinearWarmupOptions): Schedule {
+  checkOptions('schedules.linearWarmup', options, linearWarmupOptions);
   const { learningRate, steps, from = 0 } = options;
   checkRate('linearWarmup', learningRate);
-  checkRate('linearWarmup', from);
+  checkRate('linearWarmup', from, 'from');
   checkSteps('linearWarmup', steps);
   return (step) => (step >= steps ? learningRate : from + ((learningRate - from) * (step + 1)) / (steps + 1));
 }
@@ -69,13 +94,16 @@ export interface StepScheduleOptions {
   readonly factor?: number;
 }
 
+const stepOptions = optionNames<StepScheduleOptions>({ learningRate: true, at: true, factor: true });
+
 /** Falls by a factor at given steps, or every so many steps. */
 export function step(options: StepScheduleOptions): Schedule {
+  checkOptions('schedules.step', options, stepOptions);
   const { learningRate, at, factor = 0.1 } = options;
   checkRate('step', learningRate);
-  checkRate('step', factor);
-  const milestones = typeof at === 'number' ? [at] : at;
-  for (const milestone of milestones) checkSteps('step', milestone);
+  checkRate('step', factor, 'factor');
+  const milestones: readonly number[] = Array.isArray(at) ? at : [at];
+  for (const milestone of milestones) checkSteps('step', milestone, 'at');
   return (now) => {
     const falls =
       typeof at === 'number' ? Math.floor(now / at) : milestones.filter((milestone) => now >= milestone).length;
@@ -83,7 +111,7 @@ export function step(options: StepScheduleOptions): Schedule {
   };
 }
 
-/** Options of {@link cosine} and {@link linearToZero}. */
+/** Options of {@link linearToZero}; {@link cosine} has one more. */
 export interface DecayOptions {
   /** The learning rate at step 0. */
   readonly learningRate: number;
@@ -91,17 +119,29 @@ export interface DecayOptions {
   readonly steps: number;
 }
 
+/** Options of {@link cosine}. */
+export interface CosineOptions extends DecayOptions {
+  /** The learning rate at the end. @defaultValue 0 */
+  readonly to?: number;
+}
+
+const decayNames: OptionNames<DecayOptions> = { learningRate: true, steps: true };
+const decayOptions = optionNames<DecayOptions>(decayNames);
+const cosineOptions = optionNames<CosineOptions>({ ...decayNames, to: true });
+
 /** Falls along half a cosine (Loshchilov & Hutter 2017), to 0 or to `to`. */
-export function cosine(options: DecayOptions & { readonly to?: number }): Schedule {
+export function cosine(options: CosineOptions): Schedule {
+  checkOptions('schedules.cosine', options, cosineOptions);
   const { learningRate, steps, to = 0 } = options;
   checkRate('cosine', learningRate);
-  checkRate('cosine', to);
+  checkRate('cosine', to, 'to');
   checkSteps('cosine', steps);
   return (now) => cosineBetween(learningRate, to, progress(now, steps));
 }
 
 /** Falls linearly to 0. */
 export function linearToZero(options: DecayOptions): Schedule {
+  checkOptions('schedules.linearToZero', options, decayOptions);
   const { learningRate, steps } = options;
   checkRate('linearToZero', learningRate);
   checkSteps('linearToZero', steps);
@@ -118,16 +158,23 @@ export interface LinearByEpochOptions {
   readonly stepsPerEpoch: number;
 }
 
+const linearByEpochOptions = optionNames<LinearByEpochOptions>({
+  learningRate: true,
+  epochs: true,
+  stepsPerEpoch: true,
+});
+
 /**
  * Falls linearly once an epoch, as the code of ReActNet and of "BNN − BN = ?" does: `learningRate * (1 - (e + 1) / epochs)` in epoch e
  * from 0, so that the whole last epoch has a learning rate of 0 and settles running statistics only. {@link linearToZero} is what it
  * stands for.
  */
 export function linearByEpoch(options: LinearByEpochOptions): Schedule {
+  checkOptions('schedules.linearByEpoch', options, linearByEpochOptions);
   const { learningRate, epochs, stepsPerEpoch } = options;
   checkRate('linearByEpoch', learningRate);
-  checkSteps('linearByEpoch', epochs);
-  checkSteps('linearByEpoch', stepsPerEpoch);
+  checkSteps('linearByEpoch', epochs, 'epochs');
+  checkSteps('linearByEpoch', stepsPerEpoch, 'stepsPerEpoch');
   return (now) => learningRate * (1 - progress(Math.floor(now / stepsPerEpoch) + 1, epochs));
 }
 
@@ -145,16 +192,33 @@ export interface OneCycleOptions {
   readonly finalDivisor?: number;
 }
 
+const oneCycleOptions = optionNames<OneCycleOptions>({
+  learningRate: true,
+  steps: true,
+  warmup: true,
+  initialDivisor: true,
+  finalDivisor: true,
+});
+
 /** Rises to a peak and falls far below the start, along half cosines (Smith & Topin 2018; PyTorch's `OneCycleLR`). */
 export function oneCycle(options: OneCycleOptions): Schedule {
+  checkOptions('schedules.oneCycle', options, oneCycleOptions);
   const { learningRate, steps, warmup = 0.3, initialDivisor = 25, finalDivisor = 1e4 } = options;
   checkRate('oneCycle', learningRate);
   checkSteps('oneCycle', steps);
-  if (!(warmup > 0 && warmup < 1 && initialDivisor > 0 && finalDivisor > 0)) {
+  if (!(Number.isFinite(warmup) && warmup > 0 && warmup < 1)) {
     throw new EvenkeelError(
       'INVALID_ARGUMENT',
-      `schedules.oneCycle: warmup must lie between 0 and 1 and the divisors above 0, got ${warmup}, ${initialDivisor}, ${finalDivisor}`,
+      `schedules.oneCycle: warmup must be a number between 0 and 1, got ${show(warmup)}`,
     );
+  }
+  for (const [name, divisor] of Object.entries({ initialDivisor, finalDivisor })) {
+    if (!(Number.isFinite(divisor) && divisor > 0)) {
+      throw new EvenkeelError(
+        'INVALID_ARGUMENT',
+        `schedules.oneCycle: ${name} must be a number above 0, got ${show(divisor)}`,
+      );
+    }
   }
   const initial = learningRate / initialDivisor;
   const final = initial / finalDivisor;
@@ -172,12 +236,21 @@ export interface SequencePart {
   readonly steps: number;
 }
 
+const sequencePartOptions = optionNames<SequencePart>({ schedule: true, steps: true });
+
 /** One schedule after another; each counts its steps from 0, and the last one goes on for ever. */
 export function sequence(parts: readonly SequencePart[]): Schedule {
-  if (parts.length === 0) {
-    throw new EvenkeelError('INVALID_ARGUMENT', 'schedules.sequence: expected at least one part');
+  if (!Array.isArray(parts) || parts.length === 0) {
+    throw new EvenkeelError(
+      'INVALID_ARGUMENT',
+      `schedules.sequence: expected a list of at least one part { schedule, steps }, got ${show(parts)}`,
+    );
   }
-  for (const { steps } of parts) checkSteps('sequence', steps);
+  for (const part of parts as readonly SequencePart[]) {
+    checkOptions('schedules.sequence part', part, sequencePartOptions);
+    checkSchedule('sequence', part.schedule);
+    checkSteps('sequence', part.steps);
+  }
   return (now) => {
     let start = 0;
     for (const { schedule, steps } of parts.slice(0, -1)) {
@@ -188,11 +261,23 @@ export function sequence(parts: readonly SequencePart[]): Schedule {
   };
 }
 
+/** Options of {@link warmup}. */
+export interface WarmupOptions {
+  /** The steps before the other schedule begins. */
+  readonly steps: number;
+  /** What it rises from. @defaultValue 0 */
+  readonly from?: number;
+}
+
+const warmupOptions = optionNames<WarmupOptions>({ steps: true, from: true });
+
 /**
  * A linear warmup before another schedule, up to where that one begins:
  * `warmup(cosine({ learningRate: 0.1, steps: 900 }), { steps: 100 })` takes 1000 steps in all.
  */
-export function warmup(schedule: Schedule, options: { readonly steps: number; readonly from?: number }): Schedule {
+export function warmup(schedule: Schedule, options: WarmupOptions): Schedule {
+  checkSchedule('warmup', schedule);
+  checkOptions('schedules.warmup', options, warmupOptions);
   const rise = linearWarmup({ learningRate: schedule(0), ...options });
   return (now) => (now < options.steps ? rise(now) : schedule(now - options.steps));
 }

@@ -1,7 +1,8 @@
 import { EvenkeelError } from '../errors';
+import { optionNames } from '../options';
 import type { Tensor } from '../tensor';
 import { run } from '../tensor/tensor';
-import { checkNumber, type Entry, Optimizer, type OptimizerOptions, type Trainable } from './optimizer';
+import { checkNumber, type Entry, Optimizer, type OptimizerOptions, optimizerNames, type Trainable } from './optimizer';
 
 /** Options of {@link SGD}. */
 export interface SGDOptions extends OptimizerOptions {
@@ -12,6 +13,8 @@ export interface SGDOptions extends OptimizerOptions {
 }
 
 type Settings = Required<Omit<SGDOptions, 'learningRate'>>;
+
+const sgdOptions = optionNames<SGDOptions>({ ...optimizerNames, momentum: true, nesterov: true });
 
 /**
  * Stochastic gradient descent, with PyTorch's semantics and no dampening: `g = gradient + weightDecay * w`,
@@ -25,6 +28,10 @@ export class SGD extends Optimizer<SGDOptions, Settings> {
   /** @throws EvenkeelError INVALID_ARGUMENT for a hyperparameter out of its range, or nothing to train */
   constructor(parameters: Trainable<SGDOptions>, options: SGDOptions) {
     super(parameters, options);
+  }
+
+  protected override optionNames(): ReadonlySet<string> {
+    return sgdOptions;
   }
 
   protected override settings({ momentum = 0, nesterov = false, weightDecay = 0 }: SGDOptions): Settings {

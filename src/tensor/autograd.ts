@@ -1,4 +1,6 @@
 import { EvenkeelError } from '../errors';
+import { checkOptions, optionNames } from '../options';
+import { checkFloat } from './operations/check';
 import { scope } from './scope';
 import { formatShape, type Shape, sameShape } from './shape';
 import { type Storage, stream } from './stream';
@@ -23,6 +25,8 @@ export interface BackwardOptions {
   /** Keeps the graph, so that `backward` can be called on it again. @defaultValue false */
   readonly retainGraph?: boolean;
 }
+
+const backwardOptions = optionNames<BackwardOptions>({ retainGraph: true });
 
 /** Where the gradient of one input goes: on to the node that made it, into a leaf, or nowhere. */
 type Edge = { readonly node: GraphNode } | { readonly leaf: Tensor } | undefined;
@@ -203,6 +207,8 @@ function addGradient(total: Tensor | undefined, addend: Tensor): Tensor {
 
 /** See {@link Tensor.backward}. */
 export function runBackward(root: Tensor, gradient: Tensor | undefined, options: BackwardOptions): void {
+  checkFloat('backward', {}, { gradient });
+  checkOptions('backward', options, backwardOptions);
   if (!root.requiresGrad) {
     throw new EvenkeelError(
       'INVALID_ARGUMENT',

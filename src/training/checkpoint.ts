@@ -1,6 +1,8 @@
 import { EvenkeelError } from '../errors';
+import { checkMethods } from '../nn/check';
 import type { Module } from '../nn/module';
 import type { StateArray } from '../nn/state';
+import { checkOptions, optionNames } from '../options';
 import type { ReplaceFileSystem } from '../serialization/replace-file';
 import { readSafetensors, type StoredTensor, writeSafetensors } from '../serialization/safetensors';
 import type { Tensor } from '../tensor';
@@ -77,6 +79,17 @@ const MODEL_PREFIX = 'model.';
 const OPTIMIZER_PREFIX = 'optimizer.';
 const JSON_KEYS = ['config', 'training', 'extra', 'loader', 'optimizer'] as const;
 
+const saveOptions = optionNames<SaveOptions>({
+  model: true,
+  optimizer: true,
+  loader: true,
+  config: true,
+  training: true,
+  extra: true,
+  requireFinite: true,
+  fileSystem: true,
+});
+
 /**
  * Saves a model, and what else is given, to one safetensors file: tensors bit for bit, small values as JSON in its
  * metadata. The file appears whole or not at all, and one that was there before stays until then.
@@ -86,6 +99,8 @@ const JSON_KEYS = ['config', 'training', 'extra', 'loader', 'optimizer'] as cons
  * @throws EvenkeelError `IO` when the system refuses, `INVALID_ARGUMENT` for values that are no JSON, `NON_FINITE`.
  */
 export async function save(path: string, options: SaveOptions): Promise<void> {
+  checkOptions('checkpoint.save', options, saveOptions);
+  checkMethods('checkpoint.save', 'model', options.model, ['stateDict'], 'the Module to save');
   const optimizer = options.optimizer?.stateDict();
   const tensors = [
     ...prefixed(MODEL_PREFIX, options.model.stateDict()),
@@ -119,6 +134,8 @@ export async function save(path: string, options: SaveOptions): Promise<void> {
   await writeSafetensors(path, named, metadata, options.fileSystem);
 }
 
+const loadOptions = optionNames<LoadOptions>({ model: true, optimizer: true, loader: true });
+
 /**
  * Loads a checkpoint that {@link save} wrote. The file is read and checked whole, and everything must fit, before
  * anything is overwritten; on an error the model, the optimizer and the loader are what they were.
@@ -127,6 +144,7 @@ export async function save(path: string, options: SaveOptions): Promise<void> {
  * not fit.
  */
 export async function load(path: string, options: LoadOptions = {}): Promise<CheckpointInfo> {
+  checkOptions('checkpoint.load', options, loadOptions);
   const content = await read(path);
   await restore(path, content, options);
   return content.info;
@@ -134,6 +152,7 @@ export async function load(path: string, options: LoadOptions = {}): Promise<Che
 
 /** Loads what {@link read} returned; see {@link load}. */
 export async function restore(path: string, content: CheckpointContent, options: LoadOptions): Promise<void> {
+  checkOptions('checkpoint.restore', options, loadOptions);
   const { info, model, optimizer } = content;
   if (options.optimizer !== undefined && optimizer === undefined) {
     throw new EvenkeelError(

@@ -1,6 +1,9 @@
 import { EvenkeelError } from '../errors';
+import { checkMethods } from '../nn/check';
 import type { Loss } from '../nn/losses';
+import { checkOptions, optionNames } from '../options';
 import { noGrad, scope, type Tensor } from '../tensor';
+import { checkLoader } from './check';
 import { type Findings, FindingsCollector, type Metrics, MetricTotals, softmaxRow } from './metrics';
 import { nonFiniteError } from './non-finite';
 import type { Batch, EvaluationLoader, Network } from './types';
@@ -21,6 +24,8 @@ export interface Evaluation extends Metrics, Findings {
   readonly complete: boolean;
 }
 
+const evaluateOptions = optionNames<EvaluateOptions>({ loss: true, onBatch: true, signal: true });
+
 /**
  * Runs a network over a loader in evaluation mode, without gradients, and leaves its mode as it was.
  *
@@ -31,6 +36,9 @@ export async function evaluate(
   loader: EvaluationLoader,
   options: EvaluateOptions,
 ): Promise<Evaluation> {
+  checkOptions('evaluate', options, evaluateOptions);
+  checkMethods('evaluate', 'loss', options.loss, ['call'], 'a loss, such as new nn.CrossEntropyLoss()');
+  checkLoader('evaluate', 'the loader', loader);
   const totals = new MetricTotals();
   let collector: FindingsCollector | undefined;
   let complete = true;

@@ -1,5 +1,6 @@
 import { EvenkeelError } from '../errors';
 import { clipByGlobalNorm } from '../optim';
+import { optionNames } from '../options';
 import { manualSeed, memory, scope, synchronize } from '../tensor';
 import { addFlips, BinaryMetrics, type FlipCounts, meanOfLayers } from './binary-metrics';
 import { read as readCheckpoint, restore as restoreCheckpoint, save as saveCheckpoint } from './checkpoint';
@@ -47,6 +48,22 @@ export interface FitOptions {
   /** What the report shows beside the numbers. */
   readonly report?: ReportOptions;
 }
+
+/** The names of {@link FitOptions}. */
+export const fitOptions = optionNames<FitOptions>({
+  epochs: true,
+  maxSteps: true,
+  validation: true,
+  patience: true,
+  callbacks: true,
+  signal: true,
+  runDirectory: true,
+  resume: true,
+  checkpointEvery: true,
+  handleSignals: true,
+  config: true,
+  report: true,
+});
 
 const NO_FLIPS: FlipCounts = { samples: 0, flips: [] };
 

@@ -1,4 +1,7 @@
 import { join } from 'node:path';
+import { EvenkeelError } from '../errors';
+import { checkInteger, checkMethods } from '../nn/check';
+import { checkOptions, describe, optionNames } from '../options';
 import { replaceFile } from '../serialization/replace-file';
 import { type Profile, profile } from '../tensor';
 import type { Network, TrainingCallback } from './types';
@@ -17,11 +20,36 @@ export interface ProfileStepsOptions {
   readonly show: (text: string) => void;
 }
 
+const profileStepsOptions = optionNames<ProfileStepsOptions>({
+  model: true,
+  directory: true,
+  skip: true,
+  steps: true,
+  show: true,
+});
+
 /**
  * Profiles a few steps of a training run: tables of time, arithmetic, traffic and memory by operation and by layer, and a trace that
  * Perfetto and chrome://tracing open. The steps themselves run as always.
  */
-export function profileSteps({ model, directory, skip = 5, steps = 10, show }: ProfileStepsOptions): TrainingCallback {
+export function profileSteps(options: ProfileStepsOptions): TrainingCallback {
+  checkOptions('profileSteps', options, profileStepsOptions);
+  const { model, directory, skip = 5, steps = 10, show } = options;
+  checkMethods('profileSteps', 'model', model, ['namedModules'], 'the Module that is trained');
+  if (typeof directory !== 'string') {
+    throw new EvenkeelError(
+      'INVALID_ARGUMENT',
+      `profileSteps: directory is ${describe(directory)}; give the path of a folder`,
+    );
+  }
+  checkInteger('profileSteps', 'skip', skip, 1);
+  checkInteger('profileSteps', 'steps', steps, 1);
+  if (typeof show !== 'function') {
+    throw new EvenkeelError(
+      'INVALID_ARGUMENT',
+      `profileSteps: show is ${describe(show)}; give a function that shows a text`,
+    );
+  }
   let seen = 0;
   let finish: (() => void) | undefined;
   let taken: Promise<Profile<void>> | undefined;

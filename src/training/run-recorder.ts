@@ -1,5 +1,6 @@
 import { cpus } from 'node:os';
 import { basename } from 'node:path';
+import { optionNames } from '../options';
 import type { BinaryLayerRow } from './binary-metrics';
 import type { Findings } from './metrics';
 import type { BinaryEpoch } from './report/binary';
@@ -20,6 +21,9 @@ export interface ReportOptions {
   /** The picture of a validation example, for the gallery of mistakes. */
   readonly image?: (index: number) => PixelImage | undefined;
 }
+
+/** The names of {@link ReportOptions}. */
+export const reportOptions = optionNames<ReportOptions>({ title: true, classNames: true, layers: true, image: true });
 
 /** Steps between two that are logged in `events.jsonl` or whose flips are counted: 25, or fewer where the epoch is short. */
 export function sampledSteps(batches: number): number {

@@ -1,12 +1,16 @@
 import { EvenkeelError } from '../errors';
 import { AuxiliaryLoss, isAuxiliaryNetwork } from '../nn/auxiliary-loss';
+import { checkMethods } from '../nn/check';
 import { CrossEntropyLoss, type Loss } from '../nn/losses';
 import type { AnyModule } from '../nn/module';
 import { type GradientTransform, gradientTransformOf } from '../nn/normalization';
 import type { Schedule } from '../optim';
+import { checkOptions, optionNames, show } from '../options';
 import type { Tensor } from '../tensor';
+import { checkCallbacks, checkLoader } from './check';
 import { type Evaluation, evaluate, type Prediction, predict } from './evaluate';
-import { type FitOptions, FitRun } from './fit-run';
+import { type FitOptions, FitRun, fitOptions } from './fit-run';
+import { reportOptions } from './run-recorder';
 import type { EvaluationLoader, FitResult, Network, TrainingLoader, TrainingOptimizer } from './types';
 
 /** Options of {@link Trainer}. */
@@ -33,6 +37,16 @@ export interface TrainerOptions {
   readonly seed?: number;
 }
 
+const trainerOptions = optionNames<TrainerOptions>({
+  model: true,
+  optimizer: true,
+  loss: true,
+  schedule: true,
+  clipNorm: true,
+  gradientAccumulation: true,
+  seed: true,
+});
+
 /**
  * Trains a network.
  *
@@ -54,21 +68,37 @@ export class Trainer {
 
   /** @throws EvenkeelError `INVALID_ARGUMENT` for options out of range. */
   constructor(options: TrainerOptions) {
-    this.model = options.model;
-    this.optimizer = options.optimizer;
-    const loss = options.loss ?? new CrossEntropyLoss();
-    const { model } = options;
+    checkOptions('Trainer', options, trainerOptions);
+    const { model, optimizer, loss = new CrossEntropyLoss(), schedule } = options;
+    this.model = checkMethods('Trainer', 'model', model, ['call', 'parameters'], 'a Module, such as models.create(…)');
+    this.optimizer = checkMethods(
+      'Trainer',
+      'optimizer',
+      optimizer,
+      ['step'],
+      'an optimizer, such as new optim.SGD(…)',
+    );
+    checkMethods('Trainer', 'loss', loss, ['call'], 'a loss, such as new nn.CrossEntropyLoss()');
+    if (schedule !== undefined && typeof schedule !== 'function') {
+      throw new EvenkeelError(
+        'INVALID_ARGUMENT',
+        `Trainer: schedule is ${show(schedule)}; give a function of the step, such as optim.schedules.cosine({ … })`,
+      );
+    }
     this.loss =
       isAuxiliaryNetwork(model) && !(loss instanceof AuxiliaryLoss) ? new AuxiliaryLoss({ model, loss }) : loss;
-    this.schedule = options.schedule;
+    this.schedule = schedule;
     this.clipNorm = options.clipNorm;
     this.gradientAccumulation = options.gradientAccumulation ?? 1;
     this.seed = options.seed ?? 0;
     this.gradientTransform = gradientTransformOf(options.model as AnyModule);
     checkWhole('Trainer', 'gradientAccumulation', this.gradientAccumulation, 1);
     checkWhole('Trainer', 'seed', this.seed, 0);
-    if (this.clipNorm !== undefined && !(this.clipNorm > 0 && Number.isFinite(this.clipNorm))) {
-      throw new EvenkeelError('INVALID_ARGUMENT', `Trainer: clipNorm must be a positive number, got ${this.clipNorm}`);
+    if (this.clipNorm !== undefined && !(Number.isFinite(this.clipNorm) && this.clipNorm > 0)) {
+      throw new EvenkeelError(
+        'INVALID_ARGUMENT',
+        `Trainer: clipNorm must be a positive number, got ${show(this.clipNorm)}`,
+      );
     }
   }
 
@@ -81,6 +111,11 @@ export class Trainer {
    * naming the first layer where it appeared; `IO` when a file cannot be written; whatever a callback throws.
    */
   async fit(loader: TrainingLoader, options: FitOptions): Promise<FitResult> {
+    checkOptions('fit', options, fitOptions);
+    if (options.report !== undefined) checkOptions('fit report', options.report, reportOptions);
+    checkLoader('fit', 'the loader', loader, ['state', 'loadState']);
+    if (options.validation !== undefined) checkLoader('fit', 'validation', options.validation);
+    checkCallbacks(options.callbacks ?? []);
     checkWhole('fit', 'epochs', options.epochs, 1);
     checkWhole('fit', 'maxSteps', options.maxSteps ?? 1, 1);
     checkWhole('fit', 'patience', options.patience ?? 1, 1);
@@ -105,6 +140,9 @@ export class Trainer {
 
 function checkWhole(owner: string, name: string, value: number, least: number): void {
   if (!Number.isSafeInteger(value) || value < least) {
-    throw new EvenkeelError('INVALID_ARGUMENT', `${owner}: ${name} must be a whole number from ${least}, got ${value}`);
+    throw new EvenkeelError(
+      'INVALID_ARGUMENT',
+      `${owner}: ${name} must be a whole number from ${least}, got ${show(value)}`,
+    );
   }
 }

@@ -145,8 +145,9 @@ describe('the layer', () => {
       };
       const before = Object.values(parameters).map(values);
       for (const parameter of layer.parameters()) parameter.grad = tensor(new Float32Array(4));
-      const options = { learningRate: 0.5, weightDecay: 0.25 };
-      new optim.SGD(grouped ? optim.parameterGroups(layer, options) : layer.parameters(), options).step();
+      const decay = { weightDecay: 0.25 };
+      const parts = grouped ? optim.parameterGroups(layer, decay) : layer.parameters();
+      new optim.SGD(parts, { learningRate: 0.5, ...decay }).step();
       const after = Object.values(parameters).map(values);
       expect(after.slice(0, 2)).toEqual(before.slice(0, 2));
       for (const which of [2, 3]) {

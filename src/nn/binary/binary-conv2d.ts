@@ -1,10 +1,11 @@
+import { checkOptions, optionNames } from '../../options';
 import type { PaddingValue, Tensor } from '../../tensor';
 import { binaryConv2d } from '../../tensor/operations/binary';
 import { conv2d } from '../../tensor/operations/convolution';
 import { pad } from '../../tensor/operations/layout';
 import { type Pair, pair } from '../../tensor/operations/pair';
-import { checkInteger, formatOptions, formatPair } from '../check';
-import { BinaryLayer, type BinaryLayerOptions } from './binary-layer';
+import { checkChoice, checkInteger, formatOptions, formatPair } from '../check';
+import { BinaryLayer, type BinaryLayerOptions, binaryLayerNames } from './binary-layer';
 
 /** Options of {@link BinaryConv2d}. */
 export interface BinaryConv2dOptions extends BinaryLayerOptions {
@@ -23,6 +24,17 @@ export interface BinaryConv2dOptions extends BinaryLayerOptions {
   /** What is added: nothing that counts (`'zero'`, as papers train), +1 or −1. Default `'zero'`. */
   readonly paddingValue?: PaddingValue;
 }
+
+const binaryConv2dOptions = optionNames<BinaryConv2dOptions>({
+  inChannels: true,
+  outChannels: true,
+  kernelSize: true,
+  stride: true,
+  padding: true,
+  dilation: true,
+  paddingValue: true,
+  ...binaryLayerNames,
+});
 
 /**
  * Convolution of signs by signs: `gain · mean|W| · conv2d(sign(input), sign(W))` for each output channel, computed on packed bits. It has
@@ -51,18 +63,19 @@ export class BinaryConv2d extends BinaryLayer {
   readonly paddingValue: PaddingValue;
 
   constructor(options: BinaryConv2dOptions) {
+    checkOptions('BinaryConv2d', options, binaryConv2dOptions);
     const inChannels = checkInteger('BinaryConv2d', 'inChannels', options.inChannels, 1);
     const outChannels = checkInteger('BinaryConv2d', 'outChannels', options.outChannels, 1);
     const kernelSize = pair('BinaryConv2d', 'kernelSize', options.kernelSize, 1);
-    const own = ['inChannels', 'outChannels', 'kernelSize', 'stride', 'padding', 'dilation', 'paddingValue'];
-    super('BinaryConv2d', [...kernelSize, inChannels, outChannels], options, own);
+    super('BinaryConv2d', [...kernelSize, inChannels, outChannels], options);
     this.inChannels = inChannels;
     this.outChannels = outChannels;
     this.kernelSize = kernelSize;
     this.stride = pair('BinaryConv2d', 'stride', options.stride ?? 1, 1);
     this.padding = pair('BinaryConv2d', 'padding', options.padding ?? 0, 0);
     this.dilation = pair('BinaryConv2d', 'dilation', options.dilation ?? 1, 1);
-    this.paddingValue = options.paddingValue ?? 'zero';
+    const { paddingValue = 'zero' } = options;
+    this.paddingValue = checkChoice('BinaryConv2d', 'paddingValue', paddingValue, ['zero', 'plus', 'minus']);
   }
 
   override forward(input: Tensor): Tensor {

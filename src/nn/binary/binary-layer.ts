@@ -1,9 +1,11 @@
 import { EvenkeelError } from '../../errors';
+import type { OptionNames } from '../../options';
 import { type ActivationGradient, binarize, noGrad, type Tensor, type WeightGradient } from '../../tensor';
 import { surrogateOf } from '../../tensor/operations/sign';
 import { scaledWeightStandardize } from '../../tensor/operations/standardize';
-import { checkNames, checkRange } from '../check';
+import { checkChoice, checkRange } from '../check';
 import { defaultWeight, type Initializer, ones, zeros } from '../init';
+import { initialValue } from '../initial-value';
 import { Module } from '../module';
 import { Parameter } from '../parameter';
 
@@ -42,17 +44,21 @@ export interface BinaryLayerOptions extends SignOptions {
   readonly weightInitializer?: Initializer;
 }
 
-const names: readonly (keyof BinaryLayerOptions)[] = [
-  'activation',
-  'activationGradient',
-  'activationGradientParameter',
-  'standardize',
-  'standardizationEpsilon',
-  'gain',
-  'weightGradient',
-  'binaryWeights',
-  'weightInitializer',
-];
+/** For the layers that take signs. */
+export const signNames: OptionNames<SignOptions> = { activationGradient: true, activationGradientParameter: true };
+
+/** Those of a layer that takes no signs of its input. */
+export const latentNames: OptionNames<Omit<BinaryLayerOptions, 'activation' | keyof SignOptions>> = {
+  standardize: true,
+  standardizationEpsilon: true,
+  gain: true,
+  weightGradient: true,
+  binaryWeights: true,
+  weightInitializer: true,
+};
+
+/** For the layers that extend this one. */
+export const binaryLayerNames: OptionNames<BinaryLayerOptions> = { activation: true, ...signNames, ...latentNames };
 
 /** What binary layers share: a latent weight, its signs, and the signs of the input. */
 export abstract class BinaryLayer extends Module {
@@ -77,21 +83,11 @@ export abstract class BinaryLayer extends Module {
   /** Whether weights are binary; `false` in the first step of two-step training. */
   binaryWeights: boolean;
 
-  protected constructor(
-    owner: string,
-    shape: readonly number[],
-    options: BinaryLayerOptions,
-    ownNames: readonly string[],
-  ) {
+  /** @param options - Already checked for names that the layer does not have. */
+  protected constructor(owner: string, shape: readonly number[], options: BinaryLayerOptions) {
     super();
-    checkNames(owner, options, [...ownNames, ...names]);
     const { activation = 'sign', standardize = false, gain = standardize } = options;
-    if (!['sign', 'rsign', 'none'].includes(activation)) {
-      throw new EvenkeelError(
-        'INVALID_ARGUMENT',
-        `${owner}: activation is '${String(activation)}'; give 'sign', 'rsign' or 'none'`,
-      );
-    }
+    checkChoice(owner, 'activation', activation, ['sign', 'rsign', 'none']);
     if (activation === 'none' && options.activationGradient !== undefined) {
       throw new EvenkeelError(
         'INVALID_ARGUMENT',
@@ -99,7 +95,8 @@ export abstract class BinaryLayer extends Module {
       );
     }
     surrogateOf(owner, options);
-    this.weight = new Parameter((options.weightInitializer ?? defaultWeight)(shape));
+    const { weightInitializer = defaultWeight } = options;
+    this.weight = new Parameter(initialValue(owner, 'weightInitializer', weightInitializer, shape));
     this.gain = gain ? new Parameter(ones([shape.at(-1)!]), { decay: false }) : undefined;
     this.shift = activation === 'rsign' ? new Parameter(zeros([shape.at(-2)!]), { decay: false }) : undefined;
     this.activation = activation;

@@ -1,8 +1,9 @@
+import { checkOptions, optionNames } from '../../options';
 import type { Tensor } from '../../tensor';
 import { binaryLinear } from '../../tensor/operations/binary';
 import { linear } from '../../tensor/operations/matmul';
 import { checkInteger, formatOptions } from '../check';
-import { BinaryLayer, type BinaryLayerOptions } from './binary-layer';
+import { BinaryLayer, type BinaryLayerOptions, binaryLayerNames } from './binary-layer';
 
 /** Options of {@link BinaryLinear}. */
 export interface BinaryLinearOptions extends BinaryLayerOptions {
@@ -11,6 +12,12 @@ export interface BinaryLinearOptions extends BinaryLayerOptions {
   /** Features of the output. */
   readonly outFeatures: number;
 }
+
+const binaryLinearOptions = optionNames<BinaryLinearOptions>({
+  inFeatures: true,
+  outFeatures: true,
+  ...binaryLayerNames,
+});
 
 /**
  * Fully connected layer of signs by signs: `gain · mean|W| · (sign(input) · sign(W))` for each output, computed on packed bits, without
@@ -24,9 +31,10 @@ export class BinaryLinear extends BinaryLayer {
   readonly outFeatures: number;
 
   constructor(options: BinaryLinearOptions) {
+    checkOptions('BinaryLinear', options, binaryLinearOptions);
     const inFeatures = checkInteger('BinaryLinear', 'inFeatures', options.inFeatures, 1);
     const outFeatures = checkInteger('BinaryLinear', 'outFeatures', options.outFeatures, 1);
-    super('BinaryLinear', [inFeatures, outFeatures], options, ['inFeatures', 'outFeatures']);
+    super('BinaryLinear', [inFeatures, outFeatures], options);
     this.inFeatures = inFeatures;
     this.outFeatures = outFeatures;
   }

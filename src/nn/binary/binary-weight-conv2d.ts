@@ -1,9 +1,10 @@
+import { checkOptions, optionNames } from '../../options';
 import type { Tensor } from '../../tensor';
 import { binaryWeight } from '../../tensor/operations/binary';
 import { conv2d } from '../../tensor/operations/convolution';
 import { type Pair, pair } from '../../tensor/operations/pair';
 import { checkInteger, formatOptions, formatPair } from '../check';
-import { BinaryLayer, type BinaryLayerOptions } from './binary-layer';
+import { BinaryLayer, type BinaryLayerOptions, latentNames } from './binary-layer';
 
 /** Options of {@link BinaryWeightConv2d}. */
 export interface BinaryWeightConv2dOptions
@@ -19,6 +20,15 @@ export interface BinaryWeightConv2dOptions
   /** Rows and columns of zeros added on each side. Default 0. */
   readonly padding?: Pair;
 }
+
+const binaryWeightConv2dOptions = optionNames<BinaryWeightConv2dOptions>({
+  inChannels: true,
+  outChannels: true,
+  kernelSize: true,
+  stride: true,
+  padding: true,
+  ...latentNames,
+});
 
 /**
  * Convolution of real inputs by binary weights, `conv2d(input, gain · mean|W| · sign(W))` (Rastegari et al. 2016,
@@ -39,11 +49,11 @@ export class BinaryWeightConv2d extends BinaryLayer {
 
   constructor(options: BinaryWeightConv2dOptions) {
     const owner = 'BinaryWeightConv2d';
+    checkOptions(owner, options, binaryWeightConv2dOptions);
     const inChannels = checkInteger(owner, 'inChannels', options.inChannels, 1);
     const outChannels = checkInteger(owner, 'outChannels', options.outChannels, 1);
     const kernelSize = pair(owner, 'kernelSize', options.kernelSize, 1);
-    const own = ['inChannels', 'outChannels', 'kernelSize', 'stride', 'padding'];
-    super(owner, [...kernelSize, inChannels, outChannels], { ...options, activation: 'none' }, own);
+    super(owner, [...kernelSize, inChannels, outChannels], { ...options, activation: 'none' });
     this.inChannels = inChannels;
     this.outChannels = outChannels;
     this.kernelSize = kernelSize;

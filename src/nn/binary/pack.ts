@@ -1,5 +1,5 @@
 import { EvenkeelError } from '../../errors';
-import { checkNames } from '../check';
+import { checkOptions, optionNames } from '../../options';
 import type { Module } from '../module';
 import { signBytes } from './packed-bits';
 import type { BinaryStep, PackedActivation, PackedArray, PackedNormalization, PackedStep } from './packed-graph';
@@ -27,6 +27,13 @@ export interface PackOptions {
   readonly floatWeights?: FloatWeights;
 }
 
+const packOptions = optionNames<PackOptions>({
+  imageShape: true,
+  classNames: true,
+  normalization: true,
+  floatWeights: true,
+});
+
 type Arrays = Map<string, PackedArray>;
 type Of<Kind extends TracedOperation['kind']> = TracedNode & { readonly operation: { readonly kind: Kind } };
 
@@ -41,7 +48,7 @@ type Of<Kind extends TracedOperation['kind']> = TracedNode & { readonly operatio
  * @throws EvenkeelError UNSUPPORTED, naming the module, for an operation that packed networks do not know.
  */
 export function pack(model: Module, options: PackOptions = {}): PackedNetwork {
-  checkNames('pack', options, ['imageShape', 'classNames', 'normalization', 'floatWeights']);
+  checkOptions('pack', options, packOptions);
   const { floatWeights = 'float32' } = options;
   if (!FLOAT_WEIGHTS.includes(floatWeights)) {
     throw new EvenkeelError(

@@ -1,6 +1,7 @@
+import { checkOptions, optionNames } from '../../options';
 import type { Tensor } from '../../tensor';
 import { rprelu } from '../../tensor/operations/rprelu';
-import { checkInteger, checkNames, checkRange, formatOptions } from '../check';
+import { checkFinite, checkInteger, formatOptions } from '../check';
 import { constant, zeros } from '../init';
 import { Module } from '../module';
 import { Parameter } from '../parameter';
@@ -12,6 +13,8 @@ export interface RPReLUOptions {
   /** First value of every slope. Default 0.25. */
   readonly slope?: number;
 }
+
+const rpreluOptions = optionNames<RPReLUOptions>({ channels: true, slope: true });
 
 /**
  * RPReLU (Liu et al. 2020, "ReActNet", equation 2): a PReLU with learned shifts before and after, one of each for every channel. Input
@@ -27,9 +30,9 @@ export class RPReLU extends Module {
 
   constructor(options: RPReLUOptions) {
     super();
-    checkNames('RPReLU', options, ['channels', 'slope']);
+    checkOptions('RPReLU', options, rpreluOptions);
     const shape = [checkInteger('RPReLU', 'channels', options.channels, 1)];
-    const slope = checkRange('RPReLU', 'slope', options.slope ?? 0.25, -Number.MAX_VALUE, Number.MAX_VALUE);
+    const slope = checkFinite('RPReLU', 'slope', options.slope ?? 0.25);
     this.shiftIn = new Parameter(zeros(shape), { decay: false });
     this.slope = new Parameter(constant(slope)(shape), { decay: false });
     this.shiftOut = new Parameter(zeros(shape), { decay: false });

@@ -1,16 +1,19 @@
+import { checkOptions, optionNames } from '../../options';
 import type { ActivationGradient, Tensor } from '../../tensor';
 import { rsign, surrogateOf } from '../../tensor/operations/sign';
-import { checkInteger, checkNames, formatOptions } from '../check';
+import { checkInteger, formatOptions } from '../check';
 import { zeros } from '../init';
 import { Module } from '../module';
 import { Parameter } from '../parameter';
-import type { SignOptions } from './binary-layer';
+import { type SignOptions, signNames } from './binary-layer';
 
 /** Options of {@link RSign}. */
 export interface RSignOptions extends SignOptions {
   /** Channels of the input. */
   readonly channels: number;
 }
+
+const rsignOptions = optionNames<RSignOptions>({ channels: true, ...signNames });
 
 /**
  * RSign (Liu et al. 2020, "ReActNet", equation 1): the sign of the input plus a learned shift for each channel, as ±1, with a
@@ -28,7 +31,7 @@ export class RSign extends Module {
 
   constructor(options: RSignOptions) {
     super();
-    checkNames('RSign', options, ['channels', 'activationGradient', 'activationGradientParameter']);
+    checkOptions('RSign', options, rsignOptions);
     surrogateOf('RSign', options);
     this.shift = new Parameter(zeros([checkInteger('RSign', 'channels', options.channels, 1)]), { decay: false });
     this.activationGradient = options.activationGradient ?? 'approxSign';

@@ -1,4 +1,5 @@
 import { EvenkeelError } from '../../errors';
+import { checkOptions, optionNames } from '../../options';
 import { keep, noGrad, scope, type Tensor } from '../../tensor';
 import { AuxiliaryLoss, isAuxiliaryNetwork } from '../auxiliary-loss';
 import { CrossEntropyLoss, type Loss } from '../losses';
@@ -81,6 +82,8 @@ export interface Diagnosis {
   readonly findings: readonly Finding[];
 }
 
+const diagnoseOptions = optionNames<DiagnoseOptions>({ loss: true });
+
 /**
  * Examines a model on one batch, in training mode: one forward and one backward pass with every layer observed, and a few samples on their
  * own. The model is left as it was, with its modes, gradients and running statistics; random generators move on.
@@ -94,6 +97,7 @@ export async function diagnose(
   batch: DiagnosisBatch,
   options: DiagnoseOptions = {},
 ): Promise<Diagnosis> {
+  checkOptions('diagnose', options, diagnoseOptions);
   const { images, labels } = batch;
   const batchSize = images.shape[0] ?? 0;
   if (batchSize < 1 || images.rank < 2) {

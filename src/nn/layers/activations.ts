@@ -1,4 +1,5 @@
 import { EvenkeelError } from '../../errors';
+import { checkOptions, optionNames, show } from '../../options';
 import type { Tensor } from '../../tensor';
 import {
   elu,
@@ -14,7 +15,7 @@ import {
   tanh,
 } from '../../tensor/operations/activation';
 import type { FusedActivation } from '../../tensor/operations/fused-activation';
-import { checkInteger, formatOptions } from '../check';
+import { checkChoice, checkFinite, checkInteger, formatOptions } from '../check';
 import { Identity } from '../containers';
 import { constant } from '../init';
 import { Module } from '../module';
@@ -33,6 +34,8 @@ export interface LeakyReLUOptions {
   readonly slope?: number;
 }
 
+const leakyReLUOptions = optionNames<LeakyReLUOptions>({ slope: true });
+
 /** `x` where it is positive, `slope · x` elsewhere. */
 export class LeakyReLU extends Module {
   /** Slope for negative inputs. */
@@ -40,7 +43,8 @@ export class LeakyReLU extends Module {
 
   constructor(options: LeakyReLUOptions = {}) {
     super();
-    this.slope = options.slope ?? 0.01;
+    checkOptions('LeakyReLU', options, leakyReLUOptions);
+    this.slope = checkFinite('LeakyReLU', 'slope', options.slope ?? 0.01);
   }
 
   override forward(input: Tensor): Tensor {
@@ -60,6 +64,8 @@ export interface PReLUOptions {
   readonly slope?: number;
 }
 
+const pReLUOptions = optionNames<PReLUOptions>({ channels: true, slope: true });
+
 /** `x` where it is positive, `slope · x` elsewhere, with a learned slope for each channel (He et al. 2015, equation 1). */
 export class PReLU extends Module {
   /** `[channels]`; without weight decay. */
@@ -67,8 +73,10 @@ export class PReLU extends Module {
 
   constructor(options: PReLUOptions = {}) {
     super();
+    checkOptions('PReLU', options, pReLUOptions);
     const channels = checkInteger('PReLU', 'channels', options.channels ?? 1, 1);
-    this.slope = new Parameter(constant(options.slope ?? 0.25)([channels]), { decay: false });
+    const slope = checkFinite('PReLU', 'slope', options.slope ?? 0.25);
+    this.slope = new Parameter(constant(slope)([channels]), { decay: false });
   }
 
   override forward(input: Tensor): Tensor {
@@ -93,6 +101,8 @@ export interface ELUOptions {
   readonly alpha?: number;
 }
 
+const eluOptions = optionNames<ELUOptions>({ alpha: true });
+
 /** `x` where it is positive, `alpha · (exp(x) − 1)` elsewhere (Clevert et al. 2016). */
 export class ELU extends Module {
   /** The negative of the limit at minus infinity. */
@@ -100,7 +110,8 @@ export class ELU extends Module {
 
   constructor(options: ELUOptions = {}) {
     super();
-    this.alpha = options.alpha ?? 1;
+    checkOptions('ELU', options, eluOptions);
+    this.alpha = checkFinite('ELU', 'alpha', options.alpha ?? 1);
   }
 
   override forward(input: Tensor): Tensor {
@@ -118,6 +129,8 @@ export interface GELUOptions {
   readonly approximate?: 'none' | 'tanh';
 }
 
+const geluOptions = optionNames<GELUOptions>({ approximate: true });
+
 /** `x · Φ(x)` with the Gaussian distribution function Φ (Hendrycks and Gimpel 2016). */
 export class GELU extends Module {
   /** Whether Φ is approximated. */
@@ -125,7 +138,8 @@ export class GELU extends Module {
 
   constructor(options: GELUOptions = {}) {
     super();
-    this.approximate = options.approximate ?? 'none';
+    checkOptions('GELU', options, geluOptions);
+    this.approximate = checkChoice('GELU', 'approximate', options.approximate ?? 'none', ['none', 'tanh']);
   }
 
   override forward(input: Tensor): Tensor {
@@ -173,6 +187,8 @@ export interface HardTanhOptions {
   readonly high?: number;
 }
 
+const hardTanhOptions = optionNames<HardTanhOptions>({ low: true, high: true });
+
 /** `x`, limited to `[low, high]`. */
 export class HardTanh extends Module {
   /** Lower limit of the output. */
@@ -182,14 +198,16 @@ export class HardTanh extends Module {
 
   constructor(options: HardTanhOptions = {}) {
     super();
-    this.low = options.low ?? -1;
-    this.high = options.high ?? 1;
-    if (!(this.low < this.high)) {
+    checkOptions('HardTanh', options, hardTanhOptions);
+    const { low = -1, high = 1 } = options;
+    if (typeof low !== 'number' || typeof high !== 'number' || !(low < high)) {
       throw new EvenkeelError(
         'INVALID_ARGUMENT',
-        `HardTanh: low is ${this.low} and high is ${this.high}; low must be less than high`,
+        `HardTanh: low is ${show(low)} and high is ${show(high)}; give numbers, low less than high`,
       );
     }
+    this.low = low;
+    this.high = high;
   }
 
   override forward(input: Tensor): Tensor {

@@ -1,6 +1,7 @@
+import type { OptionNames } from '../../options';
 import type { Tensor } from '../../tensor';
 import type { FusedActivation } from '../../tensor/operations/fused-activation';
-import { checkInteger, checkRange } from '../check';
+import { checkFinite, checkInteger, checkRange } from '../check';
 import { constant, ones, zeros } from '../init';
 import { Module } from '../module';
 import { Parameter } from '../parameter';
@@ -22,6 +23,15 @@ export interface NormalizationLayerOptions {
 /** A normalized value x and the shortcut s that is added to it before the activation. */
 export type ResidualPair = readonly [branch: Tensor, shortcut: Tensor];
 
+/** For the layers that extend this one. */
+export const normalizationLayerNames: OptionNames<NormalizationLayerOptions> = {
+  channels: true,
+  epsilon: true,
+  affine: true,
+  initialScale: true,
+  activation: true,
+};
+
 /** What all normalization layers share: scale, shift, epsilon and the fused activation. */
 export abstract class NormalizationLayer<Input = Tensor> extends Module<Input, Tensor> {
   /** Learned scale `[channels]`, without weight decay. */
@@ -41,7 +51,7 @@ export abstract class NormalizationLayer<Input = Tensor> extends Module<Input, T
     this.epsilon = checkRange(owner, 'epsilon', options.epsilon ?? 1e-5, 0, Number.POSITIVE_INFINITY);
     this.activation = options.activation ?? 'none';
     const affine = options.affine ?? true;
-    const scale = options.initialScale ?? 1;
+    const scale = checkFinite(owner, 'initialScale', options.initialScale ?? 1);
     const shape = [this.channels];
     this.gamma = affine ? new Parameter((scale === 1 ? ones : constant(scale))(shape), { decay: false }) : undefined;
     this.beta = affine && shifted ? new Parameter(zeros(shape), { decay: false }) : undefined;

@@ -1,13 +1,23 @@
+import { checkOptions, type OptionNames, optionNames } from '../../options';
 import { ones, Tensor, zeros } from '../../tensor';
 import { batchNorm } from '../../tensor/operations/normalization';
 import { checkRange, formatOptions } from '../check';
-import { NormalizationLayer, type NormalizationLayerOptions, type ResidualPair } from './affine';
+import {
+  NormalizationLayer,
+  type NormalizationLayerOptions,
+  normalizationLayerNames,
+  type ResidualPair,
+} from './affine';
 
 /** Options of {@link BatchNorm}. */
 export interface BatchNormOptions extends NormalizationLayerOptions {
   /** Weight of the new batch in the running statistics: `running ← (1 − momentum) · running + momentum · batch`. Default 0.1. */
   readonly momentum?: number;
 }
+
+/** For the layers that extend this one. */
+export const batchNormNames: OptionNames<BatchNormOptions> = { ...normalizationLayerNames, momentum: true };
+const batchNormOptions = optionNames<BatchNormOptions>(batchNormNames);
 
 /**
  * Batch normalization (Ioffe and Szegedy 2015): each channel is brought to mean 0 and variance 1 over the batch and all
@@ -28,6 +38,7 @@ export class BatchNorm extends NormalizationLayer<Tensor | ResidualPair> {
   readonly momentum: number;
 
   constructor(options: BatchNormOptions) {
+    checkOptions('BatchNorm', options, batchNormOptions);
     super('BatchNorm', options);
     this.momentum = checkRange('BatchNorm', 'momentum', options.momentum ?? 0.1, 0, 1);
     this.runningMean = this.buffer('runningMean', zeros([this.channels]));

@@ -1,8 +1,9 @@
+import { checkOptions, optionNames } from '../../options';
 import { noGrad, ones, type Tensor, zeros } from '../../tensor';
 import { batchRenorm } from '../../tensor/operations/batch-renorm';
 import { batchNorm } from '../../tensor/operations/normalization';
 import { checkInteger, checkRange, formatOptions } from '../check';
-import { NormalizationLayer, type NormalizationLayerOptions } from './affine';
+import { NormalizationLayer, type NormalizationLayerOptions, normalizationLayerNames } from './affine';
 
 /** Options of {@link BatchRenorm}. */
 export interface BatchRenormOptions extends NormalizationLayerOptions {
@@ -22,6 +23,16 @@ export interface BatchRenormOptions extends NormalizationLayerOptions {
   /** The training step at which the shift's limit has grown from 0 to `maximumShift`, linearly. Default 2,500. */
   readonly shiftSteps?: number;
 }
+
+const batchRenormOptions = optionNames<BatchRenormOptions>({
+  ...normalizationLayerNames,
+  momentum: true,
+  maximumScale: true,
+  maximumShift: true,
+  plainSteps: true,
+  scaleSteps: true,
+  shiftSteps: true,
+});
 
 /**
  * Batch Renormalization (Ioffe, "Batch Renormalization: Towards Reducing Minibatch Dependence in Batch-Normalized Models", 2017):
@@ -49,6 +60,7 @@ export class BatchRenorm extends NormalizationLayer {
   readonly shiftSteps: number;
 
   constructor(options: BatchRenormOptions) {
+    checkOptions('BatchRenorm', options, batchRenormOptions);
     const owner = 'BatchRenorm';
     super(owner, options);
     this.maximumScale = checkRange(owner, 'maximumScale', options.maximumScale ?? 3, 1, Number.POSITIVE_INFINITY);

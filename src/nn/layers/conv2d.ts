@@ -1,9 +1,11 @@
 import { EvenkeelError } from '../../errors';
+import { checkOptions, type OptionNames, optionNames } from '../../options';
 import type { Tensor } from '../../tensor';
 import { conv2d } from '../../tensor/operations/convolution';
 import { type Pair, pair } from '../../tensor/operations/pair';
 import { checkInteger, formatOptions, formatPair } from '../check';
 import { defaultBias, defaultWeight, type Initializer } from '../init';
+import { initialValue } from '../initial-value';
 import { Module } from '../module';
 import { Parameter } from '../parameter';
 
@@ -34,6 +36,21 @@ export interface Conv2dOptions {
   readonly biasInitializer?: Initializer;
 }
 
+/** For the layers that extend this one. */
+export const conv2dNames: OptionNames<Conv2dOptions> = {
+  inChannels: true,
+  outChannels: true,
+  kernelSize: true,
+  stride: true,
+  padding: true,
+  dilation: true,
+  groups: true,
+  bias: true,
+  weightInitializer: true,
+  biasInitializer: true,
+};
+const conv2dOptions = optionNames<Conv2dOptions>(conv2dNames);
+
 /**
  * Convolution of images (cross-correlation, as in every deep-learning library).
  *
@@ -61,6 +78,7 @@ export class Conv2d extends Module {
 
   constructor(options: Conv2dOptions) {
     super();
+    checkOptions('Conv2d', options, conv2dOptions);
     this.inChannels = checkInteger('Conv2d', 'inChannels', options.inChannels, 1);
     this.outChannels = checkInteger('Conv2d', 'outChannels', options.outChannels, 1);
     this.kernelSize = pair('Conv2d', 'kernelSize', options.kernelSize, 1);
@@ -76,10 +94,15 @@ export class Conv2d extends Module {
       );
     }
     const shape = [...this.kernelSize, this.inChannels / this.groups, this.outChannels];
-    this.weight = new Parameter((options.weightInitializer ?? defaultWeight)(shape));
+    this.weight = new Parameter(
+      initialValue('Conv2d', 'weightInitializer', options.weightInitializer ?? defaultWeight, shape),
+    );
+    const { biasInitializer = defaultBias(shape) } = options;
     this.bias =
       (options.bias ?? true)
-        ? new Parameter((options.biasInitializer ?? defaultBias(shape))([this.outChannels]), { decay: false })
+        ? new Parameter(initialValue('Conv2d', 'biasInitializer', biasInitializer, [this.outChannels]), {
+            decay: false,
+          })
         : undefined;
   }
 

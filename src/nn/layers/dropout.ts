@@ -1,3 +1,4 @@
+import { checkOptions, optionNames } from '../../options';
 import type { Tensor } from '../../tensor';
 import { dropout } from '../../tensor/operations/random';
 import { checkRange, formatOptions } from '../check';
@@ -9,6 +10,8 @@ export interface DropoutOptions {
   readonly rate?: number;
 }
 
+const dropoutOptions = optionNames<DropoutOptions>({ rate: true });
+
 /**
  * In training, sets each value to 0 with chance `rate` and divides the others by `1 − rate`, so that the expected value stays
  * (Srivastava et al. 2014). In evaluation it returns its input. Masks follow from `manualSeed`.
@@ -19,6 +22,7 @@ export class Dropout extends Module {
 
   constructor(options: DropoutOptions = {}) {
     super();
+    checkOptions('Dropout', options, dropoutOptions);
     this.rate = checkRange('Dropout', 'rate', options.rate ?? 0.5, 0, 1 - Number.EPSILON);
   }
 

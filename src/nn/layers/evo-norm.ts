@@ -1,4 +1,5 @@
 import { EvenkeelError } from '../../errors';
+import { checkOptions, optionNames } from '../../options';
 import { ones, type Tensor } from '../../tensor';
 import { evoNormB0, evoNormS0 } from '../../tensor/operations/evo-norm';
 import { checkInteger, checkRange, formatOptions } from '../check';
@@ -60,6 +61,13 @@ abstract class EvoNorm extends NormalizationLayer {
   }
 }
 
+const evoNormS0Options = optionNames<EvoNormS0Options>({
+  channels: true,
+  epsilon: true,
+  nonlinearity: true,
+  groups: true,
+});
+
 /**
  * EvoNorm-S0 (Liu et al., "Evolving Normalization-Activation Layers", 2020), norm and activation in one:
  * `gamma · x · sigmoid(v x) / √(variance + epsilon) + beta`, with the biased variance of each sample and group of channels over all
@@ -72,6 +80,7 @@ export class EvoNormS0 extends EvoNorm {
   readonly groups: number;
 
   constructor(options: EvoNormS0Options) {
+    checkOptions('EvoNormS0', options, evoNormS0Options);
     super('EvoNormS0', options);
     this.groups = checkInteger('EvoNormS0', 'groups', options.groups ?? defaultGroups(this.channels), 1);
     if (this.channels % this.groups !== 0) {
@@ -87,6 +96,13 @@ export class EvoNormS0 extends EvoNorm {
     return evoNormS0(input, { slope, gamma, beta, groups, epsilon });
   }
 }
+
+const evoNormB0Options = optionNames<EvoNormB0Options>({
+  channels: true,
+  epsilon: true,
+  nonlinearity: true,
+  momentum: true,
+});
 
 /**
  * EvoNorm-B0 (Liu et al. 2020), norm and activation in one:
@@ -104,6 +120,7 @@ export class EvoNormB0 extends EvoNorm {
   readonly momentum: number;
 
   constructor(options: EvoNormB0Options) {
+    checkOptions('EvoNormB0', options, evoNormB0Options);
     super('EvoNormB0', options);
     this.momentum = checkRange('EvoNormB0', 'momentum', options.momentum ?? 0.1, 0, 1);
     this.runningVariance = this.buffer('runningVariance', ones([this.channels]));

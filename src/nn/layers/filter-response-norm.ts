@@ -1,11 +1,12 @@
 import { EvenkeelError } from '../../errors';
+import { checkOptions, optionNames } from '../../options';
 import type { Tensor } from '../../tensor';
 import { filterResponseNorm } from '../../tensor/operations/normalization';
-import { checkInteger, checkRange, formatOptions } from '../check';
+import { checkChoice, checkInteger, checkRange, formatOptions } from '../check';
 import { constant, zeros } from '../init';
 import { Module } from '../module';
 import { Parameter } from '../parameter';
-import { NormalizationLayer, type NormalizationLayerOptions } from './affine';
+import { NormalizationLayer, type NormalizationLayerOptions, normalizationLayerNames } from './affine';
 
 /** Options of {@link FilterResponseNorm}. */
 export interface FilterResponseNormOptions extends NormalizationLayerOptions {
@@ -32,6 +33,15 @@ export interface FilterResponseNormOptions extends NormalizationLayerOptions {
   readonly affineThreshold?: boolean;
 }
 
+const filterResponseNormOptions = optionNames<FilterResponseNormOptions>({
+  ...normalizationLayerNames,
+  learnedEpsilon: true,
+  epsilonForm: true,
+  epsilonLearningRateScale: true,
+  threshold: true,
+  affineThreshold: true,
+});
+
 /**
  * Filter Response Normalization with its Thresholded Linear Unit (Singh and Krishnan 2020, section 3).
  *
@@ -50,6 +60,7 @@ export class FilterResponseNorm extends NormalizationLayer {
   readonly epsilonForm: 'absolute' | 'exponential';
 
   constructor(options: FilterResponseNormOptions) {
+    checkOptions('FilterResponseNorm', options, filterResponseNormOptions);
     super('FilterResponseNorm', { ...options, epsilon: options.epsilon ?? 1e-6 });
     const threshold = options.threshold ?? this.activation === 'none';
     if (threshold && this.activation !== 'none') {
@@ -67,7 +78,8 @@ export class FilterResponseNorm extends NormalizationLayer {
     }
     this.unit = affine ? new ThresholdedLinearUnit({ channels: this.channels, affine: true }) : undefined;
     this.tau = threshold && !affine ? new Parameter(zeros([this.channels]), { decay: false }) : undefined;
-    this.epsilonForm = options.epsilonForm ?? 'absolute';
+    const { epsilonForm = 'absolute' } = options;
+    this.epsilonForm = checkChoice('FilterResponseNorm', 'epsilonForm', epsilonForm, ['absolute', 'exponential']);
     const offset = this.epsilonForm === 'exponential' ? Math.log(1e-4) : 1e-4;
     const learningRateScale = checkRange(
       'FilterResponseNorm',
@@ -113,6 +125,8 @@ export interface ThresholdedLinearUnitOptions {
   readonly affine?: boolean;
 }
 
+const thresholdedLinearUnitOptions = optionNames<ThresholdedLinearUnitOptions>({ channels: true, affine: true });
+
 /**
  * `max(x, tau)`, or `max(x, alpha x + tau)`, with a learned threshold for each channel (Singh and Krishnan 2020, section 3.2). With `tau = 0`, its first
  * value, it is ReLU. At a tie the gradient goes to `x`.
@@ -125,6 +139,7 @@ export class ThresholdedLinearUnit extends Module {
 
   constructor(options: ThresholdedLinearUnitOptions) {
     super();
+    checkOptions('ThresholdedLinearUnit', options, thresholdedLinearUnitOptions);
     const channels = checkInteger('ThresholdedLinearUnit', 'channels', options.channels, 1);
     this.tau = new Parameter(zeros([channels]), { decay: false });
     this.alpha = (options.affine ?? false) ? new Parameter(zeros([channels]), { decay: false }) : undefined;

@@ -1,13 +1,16 @@
+import { checkOptions, optionNames } from '../../options';
 import { concatenate, type Tensor } from '../../tensor';
 import { batchNorm } from '../../tensor/operations/normalization';
 import { checkInteger, formatOptions } from '../check';
-import { BatchNorm, type BatchNormOptions } from './batch-norm';
+import { BatchNorm, type BatchNormOptions, batchNormNames } from './batch-norm';
 
 /** Options of {@link GhostBatchNorm}. */
 export interface GhostBatchNormOptions extends BatchNormOptions {
   /** Samples that share their statistics. Default 32. */
   readonly groupSize?: number;
 }
+
+const ghostBatchNormOptions = optionNames<GhostBatchNormOptions>({ ...batchNormNames, groupSize: true });
 
 /**
  * Ghost batch normalization (Hoffer, Hubara and Soudry, "Train longer, generalize better", 2017): in training, neighbouring samples
@@ -23,8 +26,10 @@ export class GhostBatchNorm extends BatchNorm {
   readonly groupSize: number;
 
   constructor(options: GhostBatchNormOptions) {
-    super(options);
-    this.groupSize = checkInteger('GhostBatchNorm', 'groupSize', options.groupSize ?? 32, 1);
+    checkOptions('GhostBatchNorm', options, ghostBatchNormOptions);
+    const { groupSize = 32, ...batchNorm } = options;
+    super(batchNorm);
+    this.groupSize = checkInteger('GhostBatchNorm', 'groupSize', groupSize, 1);
   }
 
   override forward(input: Parameters<BatchNorm['forward']>[0]): Tensor {

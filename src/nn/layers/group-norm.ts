@@ -1,8 +1,9 @@
 import { EvenkeelError } from '../../errors';
+import { checkOptions, optionNames } from '../../options';
 import type { Tensor } from '../../tensor';
 import { groupNorm } from '../../tensor/operations/normalization';
 import { checkInteger, formatOptions } from '../check';
-import { NormalizationLayer, type NormalizationLayerOptions } from './affine';
+import { NormalizationLayer, type NormalizationLayerOptions, normalizationLayerNames } from './affine';
 
 /** Options of {@link GroupNorm}. */
 export interface GroupNormOptions extends NormalizationLayerOptions {
@@ -21,6 +22,8 @@ export function defaultGroups(channels: number): number {
   return groups;
 }
 
+const groupNormOptions = optionNames<GroupNormOptions>({ ...normalizationLayerNames, groups: true });
+
 /**
  * Group normalization (Wu and He 2018): each sample is brought to mean 0 and variance 1 within each group of channels, over all
  * positions, then scaled and shifted for each channel.
@@ -32,6 +35,7 @@ export class GroupNorm extends NormalizationLayer {
   readonly groups: number;
 
   constructor(options: GroupNormOptions) {
+    checkOptions('GroupNorm', options, groupNormOptions);
     super('GroupNorm', options);
     this.groups = checkInteger('GroupNorm', 'groups', options.groups ?? defaultGroups(this.channels), 1);
     if (this.channels % this.groups !== 0) {

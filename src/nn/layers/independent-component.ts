@@ -1,3 +1,4 @@
+import { checkOptions, optionNames } from '../../options';
 import { ones, type Tensor, zeros } from '../../tensor';
 import { independentComponent } from '../../tensor/operations/independent-component';
 import { batchNorm } from '../../tensor/operations/normalization';
@@ -11,6 +12,15 @@ export interface IndependentComponentOptions extends Omit<NormalizationLayerOpti
   /** Weight of the new batch in the running statistics. Default 0.1. */
   readonly momentum?: number;
 }
+
+const independentComponentOptions = optionNames<IndependentComponentOptions>({
+  channels: true,
+  epsilon: true,
+  affine: true,
+  initialScale: true,
+  dropRate: true,
+  momentum: true,
+});
 
 /**
  * Independent-Component layer (Chen et al. 2019): batch normalization, then dropout of single values, in one pass. It stands in front
@@ -31,6 +41,7 @@ export class IndependentComponent extends NormalizationLayer {
   readonly momentum: number;
 
   constructor(options: IndependentComponentOptions) {
+    checkOptions('IndependentComponent', options, independentComponentOptions);
     super('IndependentComponent', options);
     this.dropRate = checkRange('IndependentComponent', 'dropRate', options.dropRate ?? 0.05, 0, 1 - Number.EPSILON);
     this.momentum = checkRange('IndependentComponent', 'momentum', options.momentum ?? 0.1, 0, 1);

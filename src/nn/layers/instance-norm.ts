@@ -1,10 +1,13 @@
+import { checkOptions, optionNames } from '../../options';
 import type { Tensor } from '../../tensor';
 import { instanceNorm } from '../../tensor/operations/normalization';
 import { formatOptions } from '../check';
-import { NormalizationLayer, type NormalizationLayerOptions } from './affine';
+import { NormalizationLayer, type NormalizationLayerOptions, normalizationLayerNames } from './affine';
 
 /** Options of {@link InstanceNorm}. */
 export type InstanceNormOptions = NormalizationLayerOptions;
+
+const instanceNormOptions = optionNames<InstanceNormOptions>(normalizationLayerNames);
 
 /**
  * Instance normalization (Ulyanov, Vedaldi and Lempitsky 2016): each channel of each sample is brought to mean 0 and variance 1
@@ -15,6 +18,7 @@ export type InstanceNormOptions = NormalizationLayerOptions;
  */
 export class InstanceNorm extends NormalizationLayer {
   constructor(options: InstanceNormOptions) {
+    checkOptions('InstanceNorm', options, instanceNormOptions);
     super('InstanceNorm', options);
   }
 

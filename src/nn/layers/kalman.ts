@@ -1,14 +1,20 @@
 import { EvenkeelError } from '../../errors';
+import { checkOptions, type OptionNames, optionNames } from '../../options';
 import { concatenate, ones, randn, Tensor, zeros } from '../../tensor';
 import { type KalmanNormOptions, type KalmanTransition, kalmanNorm } from '../../tensor/operations/kalman';
 import { batchNorm } from '../../tensor/operations/normalization';
-import { checkInteger, checkRange, formatOptions } from '../check';
+import { checkChoice, checkInteger, checkRange, formatOptions } from '../check';
 import { constant } from '../init';
 import { Parameter } from '../parameter';
 import { attachState, type ChainState, predictedState, StateHolder, stateOf } from '../statistics-chain';
-import { NormalizationLayer, type NormalizationLayerOptions, type ResidualPair } from './affine';
-import { Conv2d, type Conv2dOptions } from './conv2d';
-import { Linear, type LinearOptions } from './linear';
+import {
+  NormalizationLayer,
+  type NormalizationLayerOptions,
+  normalizationLayerNames,
+  type ResidualPair,
+} from './affine';
+import { Conv2d, type Conv2dOptions, conv2dNames } from './conv2d';
+import { Linear, type LinearOptions, linearNames } from './linear';
 
 /**
  * How the statistics of one layer predict those of the next.
@@ -52,6 +58,18 @@ export interface BatchKalmanNormOptions extends NormalizationLayerOptions {
   readonly stopChainGradient?: boolean;
 }
 
+const batchKalmanNormOptions = optionNames<BatchKalmanNormOptions>({
+  ...normalizationLayerNames,
+  groupSize: true,
+  mode: true,
+  priorWeight: true,
+  learnPriorWeight: true,
+  guarded: true,
+  momentum: true,
+  firstGroupOnly: true,
+  stopChainGradient: true,
+});
+
 /**
  * Batch Kalman normalization (Wang et al. 2018, "Batch Kalman Normalization" and "Kalman Normalization"): batch normalization over small
  * groups of samples, whose statistics are corrected by a prediction from the layer before.
@@ -87,6 +105,7 @@ export class BatchKalmanNorm extends NormalizationLayer<Tensor | ResidualPair> {
   readonly #holder = new StateHolder();
 
   constructor(options: BatchKalmanNormOptions) {
+    checkOptions('BatchKalmanNorm', options, batchKalmanNormOptions);
     super('BatchKalmanNorm', options);
     const { mode = 'learned', learnPriorWeight = mode === 'learned', groupSize } = options;
     this.mode = checkMode('BatchKalmanNorm', mode);
@@ -203,13 +222,7 @@ export class BatchKalmanNorm extends NormalizationLayer<Tensor | ResidualPair> {
 
 /** Throws `INVALID_ARGUMENT` for an unknown mode. */
 export function checkMode(owner: string, mode: KalmanMode): KalmanMode {
-  if (!['learned', 'tied-norm', 'tied-raw'].includes(mode)) {
-    throw new EvenkeelError(
-      'INVALID_ARGUMENT',
-      `${owner}: mode is '${String(mode)}'; give 'learned', 'tied-norm' or 'tied-raw'`,
-    );
-  }
-  return mode;
+  return checkChoice(owner, 'mode', mode, ['learned', 'tied-norm', 'tied-raw']);
 }
 
 /** Options that weight layers in a chain of statistics have besides their own. */
@@ -224,17 +237,22 @@ export interface KalmanTransitionOptions {
   readonly prediction?: KalmanPrediction;
 }
 
+const transitionNames: OptionNames<KalmanTransitionOptions> = { mode: true, prediction: true };
+const kalmanConv2dOptions = optionNames<Conv2dOptions & KalmanTransitionOptions>({
+  ...conv2dNames,
+  ...transitionNames,
+});
+const kalmanLinearOptions = optionNames<LinearOptions & KalmanTransitionOptions>({
+  ...linearNames,
+  ...transitionNames,
+});
+
 /** See {@link KalmanTransitionOptions.prediction}. */
 export type KalmanPrediction = 'closed-form' | 'monte-carlo';
 
 /** Throws `INVALID_ARGUMENT` for an unknown prediction, or one that the mode does not have. */
 export function checkPrediction(owner: string, mode: KalmanMode, prediction: KalmanPrediction): KalmanPrediction {
-  if (!['closed-form', 'monte-carlo'].includes(prediction)) {
-    throw new EvenkeelError(
-      'INVALID_ARGUMENT',
-      `${owner}: prediction is '${String(prediction)}'; give 'closed-form' or 'monte-carlo'`,
-    );
-  }
+  checkChoice(owner, 'prediction', prediction, ['closed-form', 'monte-carlo']);
   if (prediction === 'monte-carlo' && mode === 'learned') {
     throw new EvenkeelError(
       'INVALID_ARGUMENT',
@@ -294,9 +312,11 @@ export class KalmanConv2d extends Conv2d {
   readonly #holder = new StateHolder();
 
   constructor(options: Conv2dOptions & KalmanTransitionOptions) {
-    super(options);
-    this.mode = checkMode('KalmanConv2d', options.mode ?? 'learned');
-    this.prediction = checkPrediction('KalmanConv2d', this.mode, options.prediction ?? 'closed-form');
+    checkOptions('KalmanConv2d', options, kalmanConv2dOptions);
+    const { mode = 'learned', prediction = 'closed-form', ...convolution } = options;
+    super(convolution);
+    this.mode = checkMode('KalmanConv2d', mode);
+    this.prediction = checkPrediction('KalmanConv2d', this.mode, prediction);
     this.#learned = learnedTransition(this.mode, this.inChannels, this.outChannels);
     this.transition = this.#learned?.transition;
     this.noise = this.#learned?.noise;
@@ -341,8 +361,10 @@ export class KalmanLinear extends Linear {
   readonly #holder = new StateHolder();
 
   constructor(options: LinearOptions & KalmanTransitionOptions) {
-    super(options);
-    this.mode = checkMode('KalmanLinear', options.mode ?? 'learned');
+    checkOptions('KalmanLinear', options, kalmanLinearOptions);
+    const { mode = 'learned', prediction: _, ...linear } = options;
+    super(linear);
+    this.mode = checkMode('KalmanLinear', mode);
     this.#learned = learnedTransition(this.mode, this.inFeatures, this.outFeatures);
     this.transition = this.#learned?.transition;
     this.noise = this.#learned?.noise;

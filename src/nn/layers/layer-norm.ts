@@ -1,8 +1,8 @@
-import { EvenkeelError } from '../../errors';
+import { checkOptions, optionNames } from '../../options';
 import type { Tensor } from '../../tensor';
 import { layerNorm } from '../../tensor/operations/normalization';
-import { formatOptions } from '../check';
-import { NormalizationLayer, type NormalizationLayerOptions } from './affine';
+import { checkChoice, formatOptions } from '../check';
+import { NormalizationLayer, type NormalizationLayerOptions, normalizationLayerNames } from './affine';
 
 /** Options of {@link LayerNorm}. */
 export interface LayerNormOptions extends NormalizationLayerOptions {
@@ -13,6 +13,8 @@ export interface LayerNormOptions extends NormalizationLayerOptions {
    */
   readonly over?: 'sample' | 'channels';
 }
+
+const layerNormOptions = optionNames<LayerNormOptions>({ ...normalizationLayerNames, over: true });
 
 /**
  * Layer normalization (Ba, Kiros and Hinton 2016): each sample, or each position of it, is brought to mean 0 and variance 1, then
@@ -25,14 +27,9 @@ export class LayerNorm extends NormalizationLayer {
   readonly over: 'sample' | 'channels';
 
   constructor(options: LayerNormOptions) {
+    checkOptions('LayerNorm', options, layerNormOptions);
     super('LayerNorm', options);
-    this.over = options.over ?? 'sample';
-    if (this.over !== 'sample' && this.over !== 'channels') {
-      throw new EvenkeelError(
-        'INVALID_ARGUMENT',
-        `LayerNorm: over is '${String(this.over)}'; give 'sample' or 'channels'`,
-      );
-    }
+    this.over = checkChoice('LayerNorm', 'over', options.over ?? 'sample', ['sample', 'channels']);
   }
 
   override forward(input: Tensor): Tensor {

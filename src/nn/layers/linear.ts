@@ -1,7 +1,9 @@
+import { checkOptions, type OptionNames, optionNames } from '../../options';
 import type { Tensor } from '../../tensor';
 import { linear } from '../../tensor/operations/matmul';
 import { checkInteger, formatOptions } from '../check';
 import { defaultBias, defaultWeight, type Initializer } from '../init';
+import { initialValue } from '../initial-value';
 import { Module } from '../module';
 import { Parameter } from '../parameter';
 
@@ -19,6 +21,16 @@ export interface LinearOptions {
   readonly biasInitializer?: Initializer;
 }
 
+/** For the layers that extend this one. */
+export const linearNames: OptionNames<LinearOptions> = {
+  inFeatures: true,
+  outFeatures: true,
+  bias: true,
+  weightInitializer: true,
+  biasInitializer: true,
+};
+const linearOptions = optionNames<LinearOptions>(linearNames);
+
 /**
  * Fully connected layer: `input · weight + bias`.
  *
@@ -34,13 +46,19 @@ export class Linear extends Module {
 
   constructor(options: LinearOptions) {
     super();
+    checkOptions('Linear', options, linearOptions);
     this.inFeatures = checkInteger('Linear', 'inFeatures', options.inFeatures, 1);
     this.outFeatures = checkInteger('Linear', 'outFeatures', options.outFeatures, 1);
     const shape = [this.inFeatures, this.outFeatures];
-    this.weight = new Parameter((options.weightInitializer ?? defaultWeight)(shape));
+    this.weight = new Parameter(
+      initialValue('Linear', 'weightInitializer', options.weightInitializer ?? defaultWeight, shape),
+    );
+    const { biasInitializer = defaultBias(shape) } = options;
     this.bias =
       (options.bias ?? true)
-        ? new Parameter((options.biasInitializer ?? defaultBias(shape))([this.outFeatures]), { decay: false })
+        ? new Parameter(initialValue('Linear', 'biasInitializer', biasInitializer, [this.outFeatures]), {
+            decay: false,
+          })
         : undefined;
   }
 

@@ -1,11 +1,12 @@
 import { EvenkeelError } from '../../errors';
+import { checkOptions, optionNames } from '../../options';
 import { concatenate, customFunction, ones, type Tensor, zeros } from '../../tensor';
 import { type KalmanNormOptions, kalmanNorm } from '../../tensor/operations/kalman';
 import { batchNorm, rmsNorm } from '../../tensor/operations/normalization';
-import { checkRange, formatOptions } from '../check';
+import { checkChoice, checkRange, formatOptions } from '../check';
 import type { Module } from '../module';
 import { createActivation } from './activations';
-import { NormalizationLayer, type NormalizationLayerOptions } from './affine';
+import { NormalizationLayer, type NormalizationLayerOptions, normalizationLayerNames } from './affine';
 import { Decay, recurrence } from './recurrence';
 import { moveRunning } from './running';
 
@@ -27,6 +28,13 @@ export interface OnlineNormOptions extends NormalizationLayerOptions {
 
 /** Where {@link OnlineNorm} clamps. */
 const CLAMP = 5;
+
+const onlineNormOptions = optionNames<OnlineNormOptions>({
+  ...normalizationLayerNames,
+  keep: true,
+  gradientKeep: true,
+  guard: true,
+});
 
 /**
  * Online Normalization (Chiley et al., "Online Normalization for Training Neural Networks", 2019): every sample is normalized with running
@@ -59,19 +67,14 @@ export class OnlineNorm extends NormalizationLayer {
   readonly #gradients: Decay;
 
   constructor(options: OnlineNormOptions) {
+    checkOptions('OnlineNorm', options, onlineNormOptions);
     const owner = 'OnlineNorm';
     super(owner, options);
     this.keep = checkRange(owner, 'keep', options.keep ?? 0.999, 0, 1);
     this.gradientKeep = checkRange(owner, 'gradientKeep', options.gradientKeep ?? 0.99, 0, 1);
     this.#statistics = new Decay(this.keep);
     this.#gradients = new Decay(this.gradientKeep);
-    this.guard = options.guard ?? 'layer-scaling';
-    if (!['layer-scaling', 'clamp', 'none'].includes(this.guard)) {
-      throw new EvenkeelError(
-        'INVALID_ARGUMENT',
-        `OnlineNorm: guard is '${String(options.guard)}'; give 'layer-scaling', 'clamp' or 'none'`,
-      );
-    }
+    this.guard = checkChoice(owner, 'guard', options.guard ?? 'layer-scaling', ['layer-scaling', 'clamp', 'none']);
     this.activate = createActivation(this.activation, this.channels);
     this.runningMean = this.buffer('runningMean', zeros([this.channels]));
     this.runningVariance = this.buffer('runningVariance', ones([this.channels]));

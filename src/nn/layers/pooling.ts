@@ -1,3 +1,4 @@
+import { checkOptions, type OptionNames, optionNames } from '../../options';
 import type { Tensor } from '../../tensor';
 import { type Pair, pair } from '../../tensor/operations/pair';
 import { avgPool2d, globalAvgPool, maxPool2d } from '../../tensor/operations/pooling';
@@ -22,6 +23,10 @@ export interface AvgPool2dOptions extends Pool2dOptions {
   /** Whether padding counts in the divisor. Default `true`. */
   readonly countIncludePadding?: boolean;
 }
+
+const pool2dNames: OptionNames<Pool2dOptions> = { kernelSize: true, stride: true, padding: true, ceilMode: true };
+const pool2dOptions = optionNames<Pool2dOptions>(pool2dNames);
+const avgPool2dOptions = optionNames<AvgPool2dOptions>({ ...pool2dNames, countIncludePadding: true });
 
 abstract class Pool2d extends Module {
   /** `[height, width]` of the window. */
@@ -54,6 +59,7 @@ abstract class Pool2d extends Module {
 /** Largest value of each window. `[batch, height, width, channels]` to `[batch, outHeight, outWidth, channels]`. */
 export class MaxPool2d extends Pool2d {
   constructor(options: Pool2dOptions) {
+    checkOptions('MaxPool2d', options, pool2dOptions);
     super('MaxPool2d', options);
   }
 
@@ -69,6 +75,7 @@ export class AvgPool2d extends Pool2d {
   readonly countIncludePadding: boolean;
 
   constructor(options: AvgPool2dOptions) {
+    checkOptions('AvgPool2d', options, avgPool2dOptions);
     super('AvgPool2d', options);
     this.countIncludePadding = options.countIncludePadding ?? true;
   }

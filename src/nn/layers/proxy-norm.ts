@@ -1,4 +1,5 @@
 import { EvenkeelError } from '../../errors';
+import { checkOptions, optionNames } from '../../options';
 import { keep, noGrad, type Tensor, tensor } from '../../tensor';
 import type { FusedActivation } from '../../tensor/operations/fused-activation';
 import { proxyNorm, proxyStatistics } from '../../tensor/operations/proxy-norm';
@@ -24,6 +25,15 @@ export interface ProxyNormOptions extends Omit<NormalizationLayerOptions, 'affin
   /** Points at which the proxy's distribution is sampled. Default 200. */
   readonly nodes?: number;
 }
+
+const proxyNormOptions = optionNames<ProxyNormOptions>({
+  channels: true,
+  groups: true,
+  activation: true,
+  epsilon: true,
+  proxyEpsilon: true,
+  nodes: true,
+});
 
 /**
  * Proxy-normalized activation (Labatie et al., "Proxy-Normalizing Activations to Match Batch Normalization while Removing Batch
@@ -53,6 +63,7 @@ export class ProxyNorm extends NormalizationLayer {
   #versions: readonly number[] = [];
 
   constructor(options: ProxyNormOptions) {
+    checkOptions('ProxyNorm', options, proxyNormOptions);
     super('ProxyNorm', { epsilon: 1e-3, activation: 'relu', ...options, affine: true });
     this.groups = checkInteger('ProxyNorm', 'groups', options.groups ?? 1, 1);
     if (this.channels % this.groups !== 0) {

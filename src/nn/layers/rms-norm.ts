@@ -1,10 +1,13 @@
+import { checkOptions, optionNames } from '../../options';
 import type { Tensor } from '../../tensor';
 import { rmsNorm } from '../../tensor/operations/normalization';
 import { formatOptions } from '../check';
-import { NormalizationLayer, type NormalizationLayerOptions } from './affine';
+import { NormalizationLayer, type NormalizationLayerOptions, normalizationLayerNames } from './affine';
 
 /** Options of {@link RMSNorm}. */
 export type RMSNormOptions = NormalizationLayerOptions;
+
+const rmsNormOptions = optionNames<RMSNormOptions>(normalizationLayerNames);
 
 /**
  * Root-mean-square normalization (Zhang and Sennrich 2019): each position is divided by the root of the mean square over its
@@ -14,6 +17,7 @@ export type RMSNormOptions = NormalizationLayerOptions;
  */
 export class RMSNorm extends NormalizationLayer {
   constructor(options: RMSNormOptions) {
+    checkOptions('RMSNorm', options, rmsNormOptions);
     super('RMSNorm', options, false);
   }
 

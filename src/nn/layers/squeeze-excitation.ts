@@ -1,3 +1,4 @@
+import { checkOptions, optionNames } from '../../options';
 import type { Tensor } from '../../tensor';
 import { sigmoid } from '../../tensor/operations/activation';
 import { globalAvgPool } from '../../tensor/operations/pooling';
@@ -16,6 +17,12 @@ export interface SqueezeExcitationOptions {
   readonly activation?: ActivationName;
 }
 
+const squeezeExcitationOptions = optionNames<SqueezeExcitationOptions>({
+  channels: true,
+  hidden: true,
+  activation: true,
+});
+
 /**
  * Multiplies each channel with a number between 0 and 1 that depends on the means of all channels (Hu, Shen and Sun 2018):
  * `x · sigmoid(W₂ · activation(W₁ · mean(x) + b₁) + b₂)`. `[batch, height, width, channels]` to the same shape.
@@ -27,6 +34,7 @@ export class SqueezeExcitation extends Module {
 
   constructor(options: SqueezeExcitationOptions) {
     super();
+    checkOptions('SqueezeExcitation', options, squeezeExcitationOptions);
     const channels = checkInteger('SqueezeExcitation', 'channels', options.channels, 1);
     const usual = Math.max(1, Math.floor(channels / 16));
     const hidden = checkInteger('SqueezeExcitation', 'hidden', options.hidden ?? usual, 1);

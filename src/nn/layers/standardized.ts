@@ -1,17 +1,23 @@
+import { checkOptions, type OptionNames, optionNames } from '../../options';
 import type { Tensor } from '../../tensor';
 import { linear } from '../../tensor/operations/matmul';
 import { scaledWeightStandardize, weightStandardize } from '../../tensor/operations/standardize';
 import { checkRange } from '../check';
 import { ones } from '../init';
 import { Parameter } from '../parameter';
-import { Conv2d, type Conv2dOptions } from './conv2d';
-import { Linear, type LinearOptions } from './linear';
+import { Conv2d, type Conv2dOptions, conv2dNames } from './conv2d';
+import { Linear, type LinearOptions, linearNames } from './linear';
 
 /** Options of {@link WeightStandardizedConv2d}. */
 export interface WeightStandardizedConv2dOptions extends Conv2dOptions {
   /** Added to the variance of a filter's weights before the root. Default 1e-5. */
   readonly standardizationEpsilon?: number;
 }
+
+const weightStandardizedConv2dOptions = optionNames<WeightStandardizedConv2dOptions>({
+  ...conv2dNames,
+  standardizationEpsilon: true,
+});
 
 /**
  * Convolution whose filters have mean 0 and variance 1 (Qiao et al. 2019): the stored weight is standardized in every call, and
@@ -22,8 +28,9 @@ export class WeightStandardizedConv2d extends Conv2d {
   readonly standardizationEpsilon: number;
 
   constructor(options: WeightStandardizedConv2dOptions) {
-    super(options);
-    const { standardizationEpsilon = 1e-5 } = options;
+    checkOptions('WeightStandardizedConv2d', options, weightStandardizedConv2dOptions);
+    const { standardizationEpsilon = 1e-5, ...convolution } = options;
+    super(convolution);
     this.standardizationEpsilon = checkEpsilon('WeightStandardizedConv2d', standardizationEpsilon);
   }
 
@@ -51,6 +58,20 @@ export interface ScaledStandardizedConv2dOptions extends Conv2dOptions, ScaledSt
 /** Options of {@link ScaledStandardizedLinear}. */
 export interface ScaledStandardizedLinearOptions extends LinearOptions, ScaledStandardizationOptions {}
 
+const standardizationNames: OptionNames<ScaledStandardizationOptions> = {
+  gain: true,
+  variancePreservingFactor: true,
+  standardizationEpsilon: true,
+};
+const scaledStandardizedConv2dOptions = optionNames<ScaledStandardizedConv2dOptions>({
+  ...conv2dNames,
+  ...standardizationNames,
+});
+const scaledStandardizedLinearOptions = optionNames<ScaledStandardizedLinearOptions>({
+  ...linearNames,
+  ...standardizationNames,
+});
+
 /** What a scaled standardized layer keeps besides its weight. */
 interface Standardization {
   readonly gain: Parameter | undefined;
@@ -58,8 +79,13 @@ interface Standardization {
   readonly epsilon: number;
 }
 
-function standardization(owner: string, outputs: number, options: ScaledStandardizationOptions): Standardization {
-  const { gain = true, variancePreservingFactor = 1, standardizationEpsilon = 1e-5 } = options;
+function standardization(
+  owner: string,
+  outputs: number,
+  gain = true,
+  variancePreservingFactor = 1,
+  standardizationEpsilon = 1e-5,
+): Standardization {
   return {
     gain: gain ? new Parameter(ones([outputs]), { decay: false }) : undefined,
     factor: checkRange(owner, 'variancePreservingFactor', variancePreservingFactor, Number.MIN_VALUE, Number.MAX_VALUE),
@@ -81,11 +107,14 @@ export class ScaledStandardizedConv2d extends Conv2d {
   readonly standardizationEpsilon: number;
 
   constructor(options: ScaledStandardizedConv2dOptions) {
-    super(options);
-    const { gain, factor, epsilon } = standardization('ScaledStandardizedConv2d', this.outChannels, options);
-    this.gain = gain;
-    this.variancePreservingFactor = factor;
-    this.standardizationEpsilon = epsilon;
+    checkOptions('ScaledStandardizedConv2d', options, scaledStandardizedConv2dOptions);
+    const { gain, variancePreservingFactor, standardizationEpsilon, ...rest } = options;
+    super(rest);
+    const given = [gain, variancePreservingFactor, standardizationEpsilon] as const;
+    const own = standardization('ScaledStandardizedConv2d', this.outChannels, ...given);
+    this.gain = own.gain;
+    this.variancePreservingFactor = own.factor;
+    this.standardizationEpsilon = own.epsilon;
   }
 
   override forward(input: Tensor): Tensor {
@@ -108,11 +137,14 @@ export class ScaledStandardizedLinear extends Linear {
   readonly standardizationEpsilon: number;
 
   constructor(options: ScaledStandardizedLinearOptions) {
-    super(options);
-    const { gain, factor, epsilon } = standardization('ScaledStandardizedLinear', this.outFeatures, options);
-    this.gain = gain;
-    this.variancePreservingFactor = factor;
-    this.standardizationEpsilon = epsilon;
+    checkOptions('ScaledStandardizedLinear', options, scaledStandardizedLinearOptions);
+    const { gain, variancePreservingFactor, standardizationEpsilon, ...rest } = options;
+    super(rest);
+    const given = [gain, variancePreservingFactor, standardizationEpsilon] as const;
+    const own = standardization('ScaledStandardizedLinear', this.outFeatures, ...given);
+    this.gain = own.gain;
+    this.variancePreservingFactor = own.factor;
+    this.standardizationEpsilon = own.epsilon;
   }
 
   override forward(input: Tensor): Tensor {

@@ -1,3 +1,4 @@
+import { checkOptions, optionNames } from '../../options';
 import { ones, type Tensor } from '../../tensor';
 import { dropout } from '../../tensor/operations/random';
 import { checkRange, formatOptions } from '../check';
@@ -9,6 +10,8 @@ export interface StochasticDepthOptions {
   readonly rate?: number;
 }
 
+const stochasticDepthOptions = optionNames<StochasticDepthOptions>({ rate: true });
+
 /**
  * Leaves out a residual branch at random (Huang et al. 2016): in training, each sample as a whole is set to 0 with chance `rate` or
  * else divided by `1 − rate`, so that the expected value stays. In evaluation it returns its input. The choices follow from `manualSeed`.
@@ -19,6 +22,7 @@ export class StochasticDepth extends Module {
 
   constructor(options: StochasticDepthOptions = {}) {
     super();
+    checkOptions('StochasticDepth', options, stochasticDepthOptions);
     this.rate = checkRange('StochasticDepth', 'rate', options.rate ?? 0.2, 0, 1 - 2 ** -24);
   }
 

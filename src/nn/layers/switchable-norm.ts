@@ -1,16 +1,19 @@
 import { EvenkeelError } from '../../errors';
+import { checkOptions, optionNames } from '../../options';
 import { ones, type Tensor, zeros } from '../../tensor';
 import { switchableNorm } from '../../tensor/operations/switchable-norm';
 import { checkRange, formatOptions } from '../check';
 import { ones as filledWithOnes } from '../init';
 import { Parameter } from '../parameter';
-import { NormalizationLayer, type NormalizationLayerOptions } from './affine';
+import { NormalizationLayer, type NormalizationLayerOptions, normalizationLayerNames } from './affine';
 
 /** Options of {@link SwitchableNorm}. */
 export interface SwitchableNormOptions extends NormalizationLayerOptions {
   /** Weight of the new batch in the running statistics. Default 0.1. */
   readonly momentum?: number;
 }
+
+const switchableNormOptions = optionNames<SwitchableNormOptions>({ ...normalizationLayerNames, momentum: true });
 
 /**
  * Switchable Normalization (Luo et al., "Differentiable Learning-to-Normalize via Switchable Normalization", 2018): mean and variance
@@ -33,6 +36,7 @@ export class SwitchableNorm extends NormalizationLayer {
   readonly momentum: number;
 
   constructor(options: SwitchableNormOptions) {
+    checkOptions('SwitchableNorm', options, switchableNormOptions);
     super('SwitchableNorm', options);
     this.momentum = checkRange('SwitchableNorm', 'momentum', options.momentum ?? 0.1, 0, 1);
     this.meanLogits = new Parameter(filledWithOnes([3]), { decay: false });

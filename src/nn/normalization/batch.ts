@@ -1,4 +1,4 @@
-import { checkNames } from '../check';
+import { checkOptions, optionNames } from '../../options';
 import { BatchNorm, type BatchNormOptions } from '../layers/batch-norm';
 import { fuseActivation } from './fusion';
 import type { Normalization } from './normalization';
@@ -6,9 +6,11 @@ import type { Normalization } from './normalization';
 /** Options of the method `batch`; see {@link BatchNormOptions}. */
 export type BatchNormalizationOptions = Pick<BatchNormOptions, 'epsilon' | 'momentum' | 'affine'>;
 
+const batchOptions = optionNames<BatchNormalizationOptions>({ epsilon: true, momentum: true, affine: true });
+
 /** Batch normalization (Ioffe and Szegedy 2015) in front of every activation. */
 export function batch(options: BatchNormalizationOptions = {}): Normalization {
-  checkNames('normalization batch', options, ['epsilon', 'momentum', 'affine']);
+  checkOptions('normalization batch', options, batchOptions);
   return {
     name: 'batch',
     mixesSamples: true,

@@ -1,7 +1,8 @@
 import { EvenkeelError } from '../../errors';
 import { adaptiveGradientClipping } from '../../optim/adaptive-clipping';
+import { checkOptions, optionNames } from '../../options';
 import type { Tensor } from '../../tensor';
-import { checkNames, checkRange, formatOptions } from '../check';
+import { checkRange, formatOptions } from '../check';
 import { type ActivationName, createActivation } from '../layers/activations';
 import type { ResidualPair } from '../layers/affine';
 import { ScaledStandardizedConv2d, ScaledStandardizedLinear } from '../layers/standardized';
@@ -102,6 +103,15 @@ export class ScaledResidualSum extends ResidualSum {
   }
 }
 
+const bnFreeOptions = optionNames<BnFreeOptions>({
+  alpha: true,
+  beta: true,
+  standardize: true,
+  gain: true,
+  bias: true,
+  clipping: true,
+});
+
 /**
  * Residual networks without normalization (Brock, De and Smith 2021; Brock et al. 2021; for binary networks Chen et al. 2021): weights
  * with scaled standardization, activations that keep the variance, residual branches scaled by their expected variance, and adaptive
@@ -109,7 +119,7 @@ export class ScaledResidualSum extends ResidualSum {
  * another.
  */
 export function bnFree(options: BnFreeOptions = {}): Normalization {
-  checkNames('normalization bn-free', options, ['alpha', 'beta', 'standardize', 'gain', 'bias', 'clipping']);
+  checkOptions('normalization bn-free', options, bnFreeOptions);
   const { alpha, beta = 'nfnet', standardize = true, gain = standardize, bias = true, clipping = 0.02 } = options;
   if (alpha !== undefined) checkRange('normalization bn-free', 'alpha', alpha, 0, Number.MAX_VALUE);
   checkRange('normalization bn-free', 'clipping', clipping, 0, Number.MAX_VALUE);

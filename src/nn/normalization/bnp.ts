@@ -1,4 +1,4 @@
-import { checkNames } from '../check';
+import { checkOptions, optionNames } from '../../options';
 import { group } from './group';
 import type { Normalization } from './normalization';
 import {
@@ -6,6 +6,7 @@ import {
   ObservedConv2d,
   ObservedLinear,
   type PreconditioningOptions,
+  preconditioningNames,
 } from './preconditioning';
 
 /** Options of the method `bnp`. */
@@ -14,20 +15,15 @@ export interface BnpOptions extends PreconditioningOptions {
   readonly groupNorm?: boolean;
 }
 
+const bnpOptions = optionNames<BnpOptions>({ ...preconditioningNames, groupNorm: true });
+
 /**
  * Batch normalization preconditioning (Lange, Helfrich and Ye 2022): the network stays as it is, and the gradient of every weight layer is
  * changed as if the layer's input were normalized with its running statistics, before the optimizer sees it. Works at any batch size,
  * also 1. The running statistics are saved with the model; {@link gradientTransformOf} gives what has to be applied in each step.
  */
 export function bnp(options: BnpOptions = {}): Normalization {
-  checkNames('normalization bnp', options, [
-    'keep',
-    'relativeEpsilon',
-    'absoluteEpsilon',
-    'variance',
-    'rows',
-    'groupNorm',
-  ]);
+  checkOptions('normalization bnp', options, bnpOptions);
   const { groupNorm = false, ...preconditioning } = options;
   const { preActivation } = group();
   return {

@@ -1,4 +1,4 @@
-import { checkNames } from '../check';
+import { checkOptions, optionNames } from '../../options';
 import { EvoNormB0, type EvoNormB0Options, EvoNormS0, type EvoNormS0Options } from '../layers/evo-norm';
 import type { Module } from '../module';
 import type { ActivationSite, Normalization } from './normalization';
@@ -27,9 +27,11 @@ function evoNorm(
   };
 }
 
+const evoNormS0Options = optionNames<EvoNormS0NormalizationOptions>({ epsilon: true, groups: true });
+
 /** EvoNorm-S0 (Liu et al. 2020) in place of every norm and activation. Layers that `groups` does not divide take `defaultGroups`. */
 export function evoNormS0(options: EvoNormS0NormalizationOptions = {}): Normalization {
-  checkNames('normalization evonorm-s0', options, ['epsilon', 'groups']);
+  checkOptions('normalization evonorm-s0', options, evoNormS0Options);
   const { groups, ...rest } = options;
   return {
     name: 'evonorm-s0',
@@ -41,9 +43,11 @@ export function evoNormS0(options: EvoNormS0NormalizationOptions = {}): Normaliz
   };
 }
 
+const evoNormB0Options = optionNames<EvoNormB0NormalizationOptions>({ epsilon: true, momentum: true });
+
 /** EvoNorm-B0 (Liu et al. 2020) in place of every norm and activation. */
 export function evoNormB0(options: EvoNormB0NormalizationOptions = {}): Normalization {
-  checkNames('normalization evonorm-b0', options, ['epsilon', 'momentum']);
+  checkOptions('normalization evonorm-b0', options, evoNormB0Options);
   return {
     name: 'evonorm-b0',
     mixesSamples: true,

@@ -1,5 +1,5 @@
-import { EvenkeelError } from '../../errors';
-import { checkNames } from '../check';
+import { checkOptions, optionNames } from '../../options';
+import { checkChoice } from '../check';
 import {
   FilterResponseNorm,
   type FilterResponseNormOptions,
@@ -27,6 +27,16 @@ export interface FilterResponseNormalizationOptions
   readonly thresholdBeforeSum?: boolean;
 }
 
+const frnOptions = optionNames<FilterResponseNormalizationOptions>({
+  epsilon: true,
+  affine: true,
+  epsilonForm: true,
+  epsilonLearningRateScale: true,
+  affineThreshold: true,
+  learnedEpsilon: true,
+  thresholdBeforeSum: true,
+});
+
 /**
  * Filter Response Normalization (Singh and Krishnan 2020): every `norm, ReLU` becomes FRN with a Thresholded Linear Unit. In a model
  * that asks for an activation other than ReLU, FRN is used as a norm alone, in front of that activation.
@@ -34,22 +44,9 @@ export interface FilterResponseNormalizationOptions
  * The paper recommends to start training with a learning rate that rises from 0.
  */
 export function frn(options: FilterResponseNormalizationOptions = {}): Normalization {
-  checkNames('normalization frn', options, [
-    'epsilon',
-    'affine',
-    'epsilonForm',
-    'epsilonLearningRateScale',
-    'affineThreshold',
-    'learnedEpsilon',
-    'thresholdBeforeSum',
-  ]);
+  checkOptions('normalization frn', options, frnOptions);
   const { learnedEpsilon = 'features', thresholdBeforeSum = true, affineThreshold = false, ...layerOptions } = options;
-  if (!['features', 'all', 'none'].includes(learnedEpsilon)) {
-    throw new EvenkeelError(
-      'INVALID_ARGUMENT',
-      `normalization frn: learnedEpsilon is '${String(learnedEpsilon)}'; give 'features', 'all' or 'none'`,
-    );
-  }
+  checkChoice('normalization frn', 'learnedEpsilon', learnedEpsilon, ['features', 'all', 'none']);
   return {
     name: 'frn',
     mixesSamples: false,

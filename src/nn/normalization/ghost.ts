@@ -1,4 +1,4 @@
-import { checkNames } from '../check';
+import { checkOptions, optionNames } from '../../options';
 import { GhostBatchNorm, type GhostBatchNormOptions } from '../layers/ghost-batch-norm';
 import { fuseActivation } from './fusion';
 import type { Normalization } from './normalization';
@@ -6,9 +6,16 @@ import type { Normalization } from './normalization';
 /** Options of the method `ghost`; see {@link GhostBatchNormOptions}. */
 export type GhostNormalizationOptions = Pick<GhostBatchNormOptions, 'groupSize' | 'epsilon' | 'momentum' | 'affine'>;
 
+const ghostOptions = optionNames<GhostNormalizationOptions>({
+  groupSize: true,
+  epsilon: true,
+  momentum: true,
+  affine: true,
+});
+
 /** Ghost (sub-batch) batch normalization (Hoffer et al. 2017) in front of every activation. */
 export function ghost(options: GhostNormalizationOptions = {}): Normalization {
-  checkNames('normalization ghost', options, ['groupSize', 'epsilon', 'momentum', 'affine']);
+  checkOptions('normalization ghost', options, ghostOptions);
   return {
     name: 'ghost',
     mixesSamples: true,

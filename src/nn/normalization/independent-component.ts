@@ -1,6 +1,7 @@
 import { EvenkeelError } from '../../errors';
+import { checkOptions, optionNames } from '../../options';
 import type { Tensor } from '../../tensor';
-import { checkNames } from '../check';
+import { checkChoice } from '../check';
 import { Identity } from '../containers';
 import { type ActivationName, createActivation } from '../layers/activations';
 import { Conv2d } from '../layers/conv2d';
@@ -72,20 +73,24 @@ class ActivatedWeight extends Module {
   }
 }
 
+const icOptions = optionNames<IndependentComponentMethodOptions>({
+  dropRate: true,
+  epsilon: true,
+  momentum: true,
+  affine: true,
+  order: true,
+  onProjection: true,
+});
+
 /**
  * Independent-Component layers (Chen et al. 2019): batch normalization and dropout in front of every weight layer but the first, instead
  * of batch normalization in front of the activations. The layer of a classifier behind a global pooling is in front of the pooling:
  * behind it, a channel has as few values as the batch has samples, and at batch size 2 nothing but their order would be left.
  */
 export function ic(options: IndependentComponentMethodOptions = {}): Normalization {
-  checkNames('normalization ic', options, ['dropRate', 'epsilon', 'momentum', 'affine', 'order', 'onProjection']);
+  checkOptions('normalization ic', options, icOptions);
   const { order = 'relu-ic-conv', onProjection = false, ...layer } = options;
-  if (!['relu-ic-conv', 'ic-conv-relu', 'conv-relu-ic'].includes(order)) {
-    throw new EvenkeelError(
-      'INVALID_ARGUMENT',
-      `normalization ic: order is '${String(order)}'; give 'relu-ic-conv', 'ic-conv-relu' or 'conv-relu-ic'`,
-    );
-  }
+  checkChoice('normalization ic', 'order', order, ['relu-ic-conv', 'ic-conv-relu', 'conv-relu-ic']);
   const create = (channels: number) => new IndependentComponent({ ...layer, channels });
   const key = {};
   const headKey = {};

@@ -1,4 +1,4 @@
-import { checkNames } from '../check';
+import { checkOptions, optionNames } from '../../options';
 import { InstanceNorm, type InstanceNormOptions } from '../layers/instance-norm';
 import { fuseActivation } from './fusion';
 import type { Normalization } from './normalization';
@@ -6,12 +6,14 @@ import type { Normalization } from './normalization';
 /** Options of the method `instance`; see {@link InstanceNormOptions}. */
 export type InstanceNormalizationOptions = Pick<InstanceNormOptions, 'epsilon' | 'affine'>;
 
+const instanceOptions = optionNames<InstanceNormalizationOptions>({ epsilon: true, affine: true });
+
 /**
  * Instance normalization (Ulyanov, Vedaldi and Lempitsky 2016) in front of every activation of a map. Features without positions
  * are left as they are: each is a single value, whose instance statistics would turn it into a constant.
  */
 export function instance(options: InstanceNormalizationOptions = {}): Normalization {
-  checkNames('normalization instance', options, ['epsilon', 'affine']);
+  checkOptions('normalization instance', options, instanceOptions);
   return {
     name: 'instance',
     mixesSamples: false,

@@ -1,8 +1,8 @@
 import { EvenkeelError } from '../../errors';
+import { checkOptions, optionNames } from '../../options';
 import { concatenate, ones, type Tensor, zeros } from '../../tensor';
 import { kalmanRectify } from '../../tensor/operations/kalman';
 import { pad } from '../../tensor/operations/layout';
-import { checkNames } from '../check';
 import { type ActivationName, createActivation } from '../layers/activations';
 import type { ResidualPair } from '../layers/affine';
 import {
@@ -132,6 +132,21 @@ class ChainedSum extends ResidualSum {
   }
 }
 
+const kalmanOptions = optionNames<KalmanNormalizationOptions>({
+  epsilon: true,
+  affine: true,
+  groupSize: true,
+  mode: true,
+  priorWeight: true,
+  learnPriorWeight: true,
+  guarded: true,
+  momentum: true,
+  firstGroupOnly: true,
+  stopChainGradient: true,
+  prediction: true,
+  inputPrior: true,
+});
+
 /**
  * Batch Kalman normalization (Wang et al. 2018) in front of every activation: batch normalization over small groups of samples, whose
  * statistics are corrected by a prediction from the layer before. The statistics go through convolutions, linear layers, strides,
@@ -140,20 +155,7 @@ class ChainedSum extends ResidualSum {
  * The modes `'tied-norm'` and `'tied-raw'` know the statistics behind a ReLU only, and refuse other activations.
  */
 export function kalman(options: KalmanNormalizationOptions = {}): Normalization {
-  checkNames('normalization kalman', options, [
-    'epsilon',
-    'affine',
-    'groupSize',
-    'mode',
-    'priorWeight',
-    'learnPriorWeight',
-    'guarded',
-    'momentum',
-    'firstGroupOnly',
-    'stopChainGradient',
-    'prediction',
-    'inputPrior',
-  ]);
+  checkOptions('normalization kalman', options, kalmanOptions);
   const { prediction: asked, inputPrior = false, ...layer } = options;
   const mode = checkMode('normalization kalman', options.mode ?? 'learned');
   const prediction = checkPrediction('normalization kalman', mode, asked ?? 'closed-form');

@@ -1,4 +1,4 @@
-import { checkNames } from '../check';
+import { checkOptions, optionNames } from '../../options';
 import { LayerNorm, type LayerNormOptions } from '../layers/layer-norm';
 import { fuseActivation } from './fusion';
 import type { Normalization } from './normalization';
@@ -6,9 +6,11 @@ import type { Normalization } from './normalization';
 /** Options of the method `layer`; see {@link LayerNormOptions}. */
 export type LayerNormalizationOptions = Pick<LayerNormOptions, 'over' | 'epsilon' | 'affine'>;
 
+const layerOptions = optionNames<LayerNormalizationOptions>({ over: true, epsilon: true, affine: true });
+
 /** Layer normalization (Ba, Kiros and Hinton 2016) in front of every activation, over whole samples unless `over` says otherwise. */
 export function layer(options: LayerNormalizationOptions = {}): Normalization {
-  checkNames('normalization layer', options, ['over', 'epsilon', 'affine']);
+  checkOptions('normalization layer', options, layerOptions);
   return {
     name: 'layer',
     mixesSamples: false,

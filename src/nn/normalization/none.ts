@@ -1,8 +1,10 @@
-import { checkNames } from '../check';
+import { checkOptions, optionNames } from '../../options';
 import type { Normalization } from './normalization';
+
+const noneOptions = optionNames<Readonly<Record<never, never>>>({});
 
 /** No normalization at all: weight layers with bias, and plain activations. */
 export function none(options: Readonly<Record<never, never>> = {}): Normalization {
-  checkNames('normalization none', options, []);
+  checkOptions('normalization none', options, noneOptions);
   return { name: 'none', mixesSamples: false, bias: true };
 }

@@ -1,4 +1,5 @@
 import { EvenkeelError } from '../../errors';
+import { checkOptions, optionNames } from '../../options';
 import { BinaryConv2d, type BinaryConv2dOptions, BinaryWeightConv2d, type BinaryWeightConv2dOptions } from '../binary';
 import { Identity } from '../containers';
 import type { Initializer } from '../init';
@@ -35,6 +36,21 @@ export interface UnitOptions {
   readonly activation?: ActivationName;
 }
 
+const unitOptions = optionNames<UnitOptions>({ channels: true, spatial: true, activation: true });
+const residualOptions = optionNames<Omit<ResidualSite, 'context'>>({
+  channels: true,
+  stage: true,
+  block: true,
+  transition: true,
+  binary: true,
+  half: true,
+});
+const normalizedLayersOptions = optionNames<NormalizedLayersOptions>({
+  norm: true,
+  activation: true,
+  weightInitializer: true,
+});
+
 /**
  * Builds the layers of one network with one normalization method: what every model asks for its pieces, so that a model is written
  * once and takes any method. Make a new one for each network.
@@ -48,6 +64,7 @@ export class NormalizedLayers {
   readonly #weightInitializer: Initializer | undefined;
 
   constructor(options: NormalizedLayersOptions) {
+    checkOptions('NormalizedLayers', options, normalizedLayersOptions);
     this.normalization = resolveNormalization(options.norm);
     this.#activation = options.activation ?? 'relu';
     this.#weightInitializer = options.weightInitializer;
@@ -104,6 +121,7 @@ export class NormalizedLayers {
 
   /** The addition at the end of a residual block. */
   residual(site: Omit<ResidualSite, 'context'>): ResidualSum {
+    checkOptions('NormalizedLayers.residual', site, residualOptions);
     const sum = this.normalization.residual?.({ ...site, context: this.context }) ?? new ResidualSum();
     this.context.residualSums += 1;
     return sum;
@@ -163,6 +181,7 @@ export class NormalizedLayers {
   }
 
   #site(options: UnitOptions, sum: boolean): ActivationSite {
+    checkOptions(`NormalizedLayers.${sum ? 'sumUnit' : 'unit'}`, options, unitOptions);
     const { channels, spatial = true, activation = this.#activation } = options;
     return { channels, spatial, activation, sum, context: this.context };
   }

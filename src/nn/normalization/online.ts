@@ -1,4 +1,4 @@
-import { checkNames } from '../check';
+import { checkOptions, optionNames } from '../../options';
 import { OnlineNorm, type OnlineNormOptions } from '../layers/online-norm';
 import { fuseActivation } from './fusion';
 import type { Normalization } from './normalization';
@@ -9,9 +9,17 @@ export type OnlineNormalizationOptions = Pick<
   'keep' | 'gradientKeep' | 'guard' | 'epsilon' | 'affine'
 >;
 
+const onlineOptions = optionNames<OnlineNormalizationOptions>({
+  keep: true,
+  gradientKeep: true,
+  guard: true,
+  epsilon: true,
+  affine: true,
+});
+
 /** Online Normalization (Chiley et al. 2019) in front of every activation. */
 export function online(options: OnlineNormalizationOptions = {}): Normalization {
-  checkNames('normalization online', options, ['keep', 'gradientKeep', 'guard', 'epsilon', 'affine']);
+  checkOptions('normalization online', options, onlineOptions);
   return {
     name: 'online',
     mixesSamples: true,

@@ -1,7 +1,8 @@
 import { EvenkeelError } from '../../errors';
+import { checkOptions, type OptionNames, optionNames } from '../../options';
 import { isGradEnabled, keep, ones, type Tensor, zeros } from '../../tensor';
 import { run } from '../../tensor/tensor';
-import { checkNames, checkRange } from '../check';
+import { checkChoice, checkRange } from '../check';
 import { Conv2d } from '../layers/conv2d';
 import { Linear } from '../layers/linear';
 import { ScaledStandardizedConv2d, ScaledStandardizedLinear, WeightStandardizedConv2d } from '../layers/standardized';
@@ -30,7 +31,15 @@ export interface PreconditioningOptions {
   readonly rows?: 'patches' | 'batch' | 'off';
 }
 
-const optionNames = ['keep', 'relativeEpsilon', 'absoluteEpsilon', 'variance', 'rows'] as const;
+/** For the method `bnp`, which has them too. */
+export const preconditioningNames: OptionNames<PreconditioningOptions> = {
+  keep: true,
+  relativeEpsilon: true,
+  absoluteEpsilon: true,
+  variance: true,
+  rows: true,
+};
+const preconditioningOptions = optionNames<PreconditioningOptions>(preconditioningNames);
 
 /** The mean and the variance of the channels of a weight layer's input: of the batches since the last step, and running. */
 export class InputStatistics extends Module {
@@ -132,7 +141,7 @@ export class BatchNormPreconditioning implements GradientTransform {
 
   constructor(model: AnyModule, options: PreconditioningOptions = {}) {
     const owner = 'batchNormPreconditioning';
-    checkNames(owner, options, optionNames);
+    checkOptions(owner, options, preconditioningOptions);
     const { relativeEpsilon = 1e-2, absoluteEpsilon = 1e-4, variance = 'pooled', rows = 'patches' } = options;
     this.#keep = checkRange(owner, 'keep', options.keep ?? 0.99, 0, 1);
     this.#epsilons = [
@@ -210,17 +219,6 @@ export class BatchNormPreconditioning implements GradientTransform {
   [Symbol.dispose](): void {
     this.dispose();
   }
-}
-
-function checkChoice<Choice extends string>(
-  owner: string,
-  name: string,
-  value: Choice,
-  choices: readonly Choice[],
-): Choice {
-  if (choices.includes(value)) return value;
-  const list = choices.map((choice) => `'${choice}'`).join(' or ');
-  throw new EvenkeelError('INVALID_ARGUMENT', `${owner}: ${name} is '${String(value)}'; give ${list}`);
 }
 
 /** Preconditioning is of the weight that multiplies the input; a standardized weight is another one. */

@@ -1,11 +1,18 @@
 import { EvenkeelError } from '../../errors';
-import { checkNames } from '../check';
+import { checkOptions, optionNames } from '../../options';
 import { GroupNorm } from '../layers/group-norm';
 import { ProxyNorm, type ProxyNormOptions } from '../layers/proxy-norm';
 import type { Normalization } from './normalization';
 
 /** Options of the method `proxy`; see {@link ProxyNormOptions}. */
 export type ProxyNormalizationOptions = Pick<ProxyNormOptions, 'groups' | 'epsilon' | 'proxyEpsilon' | 'nodes'>;
+
+const proxyOptions = optionNames<ProxyNormalizationOptions>({
+  groups: true,
+  epsilon: true,
+  proxyEpsilon: true,
+  nodes: true,
+});
 
 /**
  * Proxy normalization (Labatie et al. 2021): layer normalization (or group normalization, with `groups`), affine, activation, and then
@@ -15,7 +22,7 @@ export type ProxyNormalizationOptions = Pick<ProxyNormOptions, 'groups' | 'epsil
  * norm alone. Version 2 suits the method better, because every activation follows a norm.
  */
 export function proxy(options: ProxyNormalizationOptions = {}): Normalization {
-  checkNames('normalization proxy', options, ['groups', 'epsilon', 'proxyEpsilon', 'nodes']);
+  checkOptions('normalization proxy', options, proxyOptions);
   const { groups = 1, epsilon = 1e-3 } = options;
   return {
     name: 'proxy',

@@ -1,4 +1,4 @@
-import { checkNames } from '../check';
+import { checkOptions, optionNames } from '../../options';
 import { SwitchableNorm, type SwitchableNormOptions } from '../layers/switchable-norm';
 import { fuseActivation } from './fusion';
 import type { Normalization } from './normalization';
@@ -6,9 +6,11 @@ import type { Normalization } from './normalization';
 /** Options of the method `switchable`; see {@link SwitchableNormOptions}. */
 export type SwitchableNormalizationOptions = Pick<SwitchableNormOptions, 'epsilon' | 'momentum' | 'affine'>;
 
+const switchableOptions = optionNames<SwitchableNormalizationOptions>({ epsilon: true, momentum: true, affine: true });
+
 /** Switchable Normalization (Luo et al. 2018) in front of every activation. */
 export function switchable(options: SwitchableNormalizationOptions = {}): Normalization {
-  checkNames('normalization switchable', options, ['epsilon', 'momentum', 'affine']);
+  checkOptions('normalization switchable', options, switchableOptions);
   return {
     name: 'switchable',
     mixesSamples: true,

@@ -1,5 +1,6 @@
+import { checkOptions } from '../../options';
 import { WeightStandardizedConv2d } from '../layers/standardized';
-import { type GroupNormalizationOptions, group } from './group';
+import { type GroupNormalizationOptions, group, groupOptions } from './group';
 import type { Normalization } from './normalization';
 
 /**
@@ -8,6 +9,7 @@ import type { Normalization } from './normalization';
  * binary layers take the signs of standardized weights.
  */
 export function weightStandardizedGroup(options: GroupNormalizationOptions = {}): Normalization {
+  checkOptions('normalization weight-standardized-group', options, groupOptions);
   return {
     ...group(options),
     name: 'weight-standardized-group',

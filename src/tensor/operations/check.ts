@@ -1,5 +1,8 @@
 import { EvenkeelError } from '../../errors';
+import { describe } from '../../options';
 import { Tensor } from '../tensor';
+
+export { checkOptions, optionNames } from '../../options';
 
 /** Tensors with the names that messages call them by. */
 type Named = Readonly<Record<string, Tensor | undefined>>;
@@ -20,44 +23,6 @@ export function checkFloat(operation: string, required: Named, optional: Named =
   }
 }
 
-/** The names of an operation's options, each true: the compiler asks for all of them, and for no others. */
-type Names<Options extends object> = Readonly<Record<keyof Options & string, true>>;
-
-/** The names that {@link checkOptions} looks for. Made once for each operation, because the check is in the way of every call. */
-export function optionNames<Options extends object>(names: Names<Options>): ReadonlySet<string> {
-  return new Set(Object.keys(names));
-}
-
-/**
- * Checks the options of an operation, as JavaScript gave them: an object, without names that are not in `known`. For operations; it
- * allocates nothing where the options are right.
- *
- * @throws EvenkeelError INVALID_ARGUMENT
- */
-export function checkOptions(operation: string, options: object, known: ReadonlySet<string>): void {
-  if (typeof options !== 'object' || options === null) {
-    throw new EvenkeelError(
-      'INVALID_ARGUMENT',
-      `${operation}: expected an object of options, got ${describe(options)}; the options are ${[...known].join(', ')}`,
-    );
-  }
-  for (const name in options) {
-    // Says which, and lets pass what comes from a prototype.
-    if (!known.has(name)) checkNames(operation, options, [...known]);
-  }
-}
-
-/** Throws `INVALID_ARGUMENT` if `options` has a name that is not in `known`: most likely a typing error. */
-export function checkNames(owner: string, options: object, known: readonly string[]): void {
-  const unknown = Object.keys(options).filter((name) => !known.includes(name));
-  if (unknown.length > 0) {
-    throw new EvenkeelError(
-      'INVALID_ARGUMENT',
-      `${owner}: there is no option ${unknown.join(', ')}; the options are ${known.join(', ')}`,
-    );
-  }
-}
-
 function checkOne(operation: string, name: string, value: unknown, advice: string): void {
   if (!(value instanceof Tensor)) {
     throw new EvenkeelError(
@@ -68,13 +33,4 @@ function checkOne(operation: string, name: string, value: unknown, advice: strin
   if (value.dtype !== 'float32') {
     throw new EvenkeelError('DTYPE_MISMATCH', `${operation}: expected a float32 ${name}, got ${value.dtype}`);
   }
-}
-
-/** What was given in place of a tensor, in a few words. */
-function describe(value: unknown): string {
-  if (value === undefined || value === null) return String(value);
-  if (typeof value !== 'object') return `a ${typeof value}`;
-  if (Array.isArray(value) || ArrayBuffer.isView(value)) return 'an array';
-  const keys = Object.keys(value);
-  return keys.length === 0 ? 'an empty object' : `an object { ${keys.join(', ')} }`;
 }

@@ -1,4 +1,5 @@
 import { EvenkeelError } from '../../errors';
+import { show } from '../../options';
 
 /** One number for both axes, or `[vertical, horizontal]`. */
 export type Pair = number | readonly [number, number];
@@ -9,14 +10,12 @@ export type Pair = number | readonly [number, number];
  * @throws EvenkeelError INVALID_ARGUMENT
  */
 export function pair(operation: string, name: string, value: Pair, least: number): readonly [number, number] {
-  const [vertical, horizontal] = typeof value === 'number' ? [value, value] : value;
-  for (const size of [vertical, horizontal]) {
-    if (!Number.isInteger(size) || size < least) {
-      throw new EvenkeelError(
-        'INVALID_ARGUMENT',
-        `${operation}: ${name} must be a whole number of at least ${least}, or two of them, got ${String(value)}`,
-      );
-    }
+  const sizes = (Array.isArray(value) ? value : [value, value]) as readonly number[];
+  if (sizes.length !== 2 || sizes.some((size) => !Number.isInteger(size) || size < least)) {
+    throw new EvenkeelError(
+      'INVALID_ARGUMENT',
+      `${operation}: ${name} must be a whole number of at least ${least}, or two of them, got ${show(value)}`,
+    );
   }
-  return [vertical, horizontal];
+  return sizes as readonly [number, number];
 }

@@ -1,0 +1,60 @@
+import { EvenkeelError } from '../errors';
+import { describe } from '../options';
+import { nearest } from '../spelling';
+import type { TrainingCallback } from './types';
+
+/** Checks a loader as JavaScript gave it. A data set is the likeliest thing in its place. @throws EvenkeelError `INVALID_ARGUMENT` */
+export function checkLoader(owner: string, name: string, loader: unknown, methods: readonly string[] = []): void {
+  const members = Object(loader) as Readonly<Record<PropertyKey, unknown>>;
+  const iterates = [Symbol.asyncIterator, Symbol.iterator].some((method) => typeof members[method] === 'function');
+  if (iterates && methods.every((method) => typeof members[method] === 'function')) return;
+  throw new EvenkeelError(
+    'INVALID_ARGUMENT',
+    `${owner}: expected a loader of batches as ${name}, got ${describe(loader)}; give new data.DataLoader(dataset, { batchSize })`,
+  );
+}
+
+/** All hooks, each true: the compiler asks for all of them. */
+const hooks: Readonly<Record<keyof TrainingCallback, true>> = {
+  onStart: true,
+  onStep: true,
+  onValidationBatch: true,
+  onEpoch: true,
+  onEnd: true,
+  onFailure: true,
+};
+
+/**
+ * Checks callbacks as JavaScript gave them. A callback may have members of its own, but what is named like a hook must be one.
+ *
+ * @throws EvenkeelError `INVALID_ARGUMENT`
+ */
+export function checkCallbacks(callbacks: readonly TrainingCallback[]): void {
+  if (!Array.isArray(callbacks)) {
+    throw new EvenkeelError(
+      'INVALID_ARGUMENT',
+      `fit: expected a list of callbacks, got ${describe(callbacks)}; put a single one in brackets`,
+    );
+  }
+  for (const callback of callbacks as readonly unknown[]) {
+    if (typeof callback !== 'object' || callback === null) {
+      const known = Object.keys(hooks).join(', ');
+      throw new EvenkeelError(
+        'INVALID_ARGUMENT',
+        `fit: expected a callback with hooks (${known}), got ${describe(callback)}`,
+      );
+    }
+    for (const name of Object.keys(callback)) if (/^on[A-Z]/.test(name)) checkHook(name);
+  }
+}
+
+function checkHook(name: string): void {
+  if (Object.hasOwn(hooks, name)) return;
+  const names = Object.keys(hooks);
+  const meant = nearest(name, names);
+  const hint = meant === undefined ? '' : ` (did you mean ${meant}?)`;
+  throw new EvenkeelError(
+    'INVALID_ARGUMENT',
+    `fit: a callback has no hook ${name}${hint}; the hooks are ${names.join(', ')}`,
+  );
+}
