@@ -32,7 +32,8 @@ import { binarize, rsign } from '../../src/tensor/operations/sign';
 import { crossEntropy } from '../../src/tensor/operations/softmax';
 import { scaledWeightStandardize, weightStandardize } from '../../src/tensor/operations/standardize';
 import { switchableNorm } from '../../src/tensor/operations/switchable-norm';
-import { codeOf, irregular } from '../support/tensors';
+import { expectNames, type Taker } from '../support/option-names';
+import { irregular } from '../support/tensors';
 
 const CHANNELS = 3;
 const images = irregular([2, 5, 5, CHANNELS], 1);
@@ -53,14 +54,7 @@ const proxy = {
 } as const;
 const statistics = noGrad(() => proxyStatistics(proxy, tensor([-1, 0, 1]), 0.03));
 
-interface Operation {
-  /** Calls the operation with these options, which need not be right: `never` passes for any. */
-  readonly call: (options: never) => unknown;
-  /** All options, with values that the operation accepts together. */
-  readonly options: Readonly<Record<string, unknown>>;
-  /** What is accepted in place of some of those. */
-  readonly others?: Readonly<Record<string, unknown>>;
-}
+type Operation = Omit<Taker, 'owner'>;
 
 const norm = { gamma: channel(10), beta: channel(11), epsilon: 1e-4, activation: 'relu' };
 const { activation: _, ...plain } = norm;
@@ -223,23 +217,8 @@ function messageOf(body: () => unknown): string {
 
 test.each(names)('%s takes all its options, and says which one it does not know', async (name) => {
   const { options, others = {} } = operations[name]!;
-  callWith(name, options);
-  callWith(name, { ...options, ...others });
+  await expectNames({ call: (given) => callWith(name, given), options, others, owner: name });
   await synchronize();
-  const known = Object.keys({ ...options, ...others });
-  for (const option of known) {
-    const misspelt = `${option.slice(0, -1)}_`;
-    const { [option]: value, ...rest } = options;
-    for (const wrong of [
-      { ...rest, [misspelt]: value },
-      { ...options, [misspelt]: undefined },
-    ]) {
-      expect(codeOf(() => callWith(name, wrong))).toBe('INVALID_ARGUMENT');
-      const [what, list = ''] = messageOf(() => callWith(name, wrong)).split('; the options are ');
-      expect(what).toBe(`${name}: there is no option ${misspelt} (did you mean ${option}?)`);
-      expect(list.split(', ').sort()).toEqual([...known].sort());
-    }
-  }
 });
 
 test.each(names)('%s wants an object of options', (name) => {

@@ -89,8 +89,7 @@ export function fromArrays(options: FromArraysOptions): Dataset {
     throw invalid(`shape must be [height, width, channels], whole numbers above 0, got ${show(shape)}`);
   }
   const given: unknown = options.labels;
-  if (!Array.isArray(given) && !ArrayBuffer.isView(given))
-    throw invalid(`labels are ${show(given)}; give an array of whole numbers`);
+  if (!isList(given)) throw invalid(`labels are ${show(given)}; give an array of whole numbers`);
   const labels = Int32Array.from(options.labels);
   const pixels = shape[0] * shape[1] * shape[2];
   if (labels.length === 0) throw invalid('there are no labels, so there is nothing to learn from');
@@ -122,11 +121,19 @@ export function fromArrays(options: FromArraysOptions): Dataset {
     throw invalid(`there is a label ${largest}, so classes must be at least ${largest + 1}, got ${classes}`);
   }
   const names = options.names ?? Array.from({ length: classes }, (_, index) => String(index));
-  if (names.length !== classes) throw invalid(`expected ${classes} names, one for each class, got ${names.length}`);
+  if (!Array.isArray(names) || names.length !== classes) {
+    const given = Array.isArray(names) ? names.length : show(names);
+    throw invalid(`expected ${classes} names, one for each class, got ${given}`);
+  }
   const maximum = options.maximum ?? (bytes ? 255 : 1);
   if (!(maximum > 0 && maximum < Number.POSITIVE_INFINITY)) throw invalid(`maximum must be above 0, got ${maximum}`);
   const { mean, std } = statisticsOf(images, shape[2], maximum, options);
   return { name, split, images, labels, length: labels.length, shape, classes, names, maximum, mean, std };
+}
+
+/** Whether JavaScript gave an array, of any kind. */
+export function isList(values: unknown): boolean {
+  return Array.isArray(values) || ArrayBuffer.isView(values);
 }
 
 function statisticsOf(
@@ -138,11 +145,11 @@ function statisticsOf(
   const own = given.mean === undefined || given.std === undefined ? measure(images, channels, maximum) : undefined;
   const mean = given.mean ?? own?.mean ?? [];
   const std = given.std ?? own?.std ?? [];
-  if (mean.length !== channels || !mean.every(Number.isFinite)) {
-    throw invalid(`mean must have one number for each of ${channels} channels, got [${mean.join(', ')}]`);
+  if (!isList(mean) || mean.length !== channels || !mean.every(Number.isFinite)) {
+    throw invalid(`mean must have one number for each of ${channels} channels, got ${show(mean)}`);
   }
-  if (std.length !== channels || !std.every((value) => value > 0 && Number.isFinite(value))) {
-    throw invalid(`std must have one number above 0 for each of ${channels} channels, got [${std.join(', ')}]`);
+  if (!isList(std) || std.length !== channels || !std.every((value) => value > 0 && Number.isFinite(value))) {
+    throw invalid(`std must have one number above 0 for each of ${channels} channels, got ${show(std)}`);
   }
   return { mean, std };
 }

@@ -5,7 +5,7 @@ import { keep, type Tensor } from '../tensor';
 import { bytesOfArray } from '../tensor/dtype';
 import { stream } from '../tensor/stream';
 import { allocate } from '../tensor/tensor';
-import type { Dataset, Splits } from './dataset';
+import { type Dataset, isList, type Splits } from './dataset';
 import { shuffled } from './shuffle';
 
 /** Batches that are made ahead of the one in use. */
@@ -91,6 +91,10 @@ function invalid(problem: string): EvenkeelError {
   return new EvenkeelError('INVALID_ARGUMENT', `DataLoader: ${problem}`);
 }
 
+function notNormalization(given: unknown): EvenkeelError {
+  return invalid(`normalize is ${show(given)}; give true, false or { mean, std } with an array for each`);
+}
+
 function shapeOf(dataset: Dataset): Dataset['shape'] {
   if (Array.isArray(dataset?.shape) && dataset.labels instanceof Int32Array) return dataset.shape;
   const splits = Object(dataset) as Partial<Splits>;
@@ -153,14 +157,16 @@ export class DataLoader implements AsyncIterable<Batch> {
     }
     this.#shuffle = shuffle;
     this.#seed = seed;
+    if (typeof normalize !== 'boolean' && (typeof normalize !== 'object' || normalize === null))
+      throw notNormalization(normalize);
     const { mean, std } =
       typeof normalize === 'object'
         ? normalize
         : normalize
           ? dataset
           : { mean: new Array<number>(channels).fill(0), std: new Array<number>(channels).fill(1) };
-    if (!Array.isArray(mean) || !Array.isArray(std)) {
-      throw invalid(`normalize is ${show(normalize)}; give true, false or { mean, std } with an array for each`);
+    if (!isList(mean) || !isList(std)) {
+      throw notNormalization(normalize);
     }
     if (mean.length !== channels || std.length !== channels) {
       throw invalid(

@@ -1,4 +1,3 @@
-import { EvenkeelError } from '../errors';
 import {
   type ActivationName,
   Flatten,
@@ -12,6 +11,7 @@ import {
 import { checkInteger } from '../nn/check';
 import { checkOptions, optionNames } from '../options';
 import type { Tensor } from '../tensor';
+import { checkImageShape } from './image-shape';
 
 /** Options of {@link lenet}. */
 export interface LenetOptions {
@@ -46,19 +46,7 @@ export class Lenet extends Module {
     super();
     checkOptions('lenet', options, lenetOptions);
     const { inputShape = [28, 28, 1], classes = 10, norm = 'batch', activation = 'relu' } = options;
-    const [height, width, channels] = inputShape;
-    if (
-      inputShape.length !== 3 ||
-      height === undefined ||
-      width === undefined ||
-      channels === undefined ||
-      Math.min(height, width) < 8
-    ) {
-      throw new EvenkeelError(
-        'INVALID_ARGUMENT',
-        `lenet: inputShape is [${inputShape.join(', ')}]; give [height, width, channels] with at least 8 by 8 pixels`,
-      );
-    }
+    const [height, width, channels] = checkImageShape('lenet', inputShape, 8);
     checkInteger('lenet', 'classes', classes, 1);
     const [first, second] = paddings(Math.min(height, width));
     const mapSize = (size: number) => halved(halved(size, first), second);

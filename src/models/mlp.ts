@@ -1,3 +1,4 @@
+import { EvenkeelError } from '../errors';
 import {
   type ActivationName,
   Flatten,
@@ -8,7 +9,7 @@ import {
   NormalizedLayers,
 } from '../nn';
 import { checkInteger } from '../nn/check';
-import { checkOptions, optionNames } from '../options';
+import { checkOptions, optionNames, show } from '../options';
 import type { Tensor } from '../tensor';
 
 /** Options of {@link mlp}. */
@@ -41,10 +42,16 @@ export class Mlp extends Module {
     checkInteger('mlp', 'inputs', options.inputs, 1);
     checkInteger('mlp', 'classes', classes, 1);
     const build = new NormalizedLayers({ norm, activation, weightInitializer: kaimingNormal() });
+    if (!Array.isArray(hidden)) {
+      throw new EvenkeelError(
+        'INVALID_ARGUMENT',
+        `mlp: hidden is ${show(hidden)}; give a list of sizes, such as [128, 128]`,
+      );
+    }
     const layers: Module[] = [];
     const norms: Module[] = [];
     let features = options.inputs;
-    for (const [index, outFeatures] of hidden.entries()) {
+    for (const [index, outFeatures] of (hidden as readonly number[]).entries()) {
       checkInteger('mlp', `hidden[${index}]`, outFeatures, 1);
       layers.push(build.linear({ inFeatures: features, outFeatures }, index === 0 ? 'stem' : 'body'));
       norms.push(build.unit({ channels: outFeatures, spatial: false }));

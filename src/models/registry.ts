@@ -1,6 +1,6 @@
 import { EvenkeelError } from '../errors';
 import type { ActivationName, Module, Normalization, NormalizationName } from '../nn';
-import { checkOptions, optionNames } from '../options';
+import { checkOptions, optionNames, show } from '../options';
 import { biRealNet18 } from './bi-real';
 import type { BinaryNetwork } from './binary-network';
 import type { BinaryNetworkOptions } from './binary-options';
@@ -187,9 +187,20 @@ export function find(name: string): ModelEntry {
 export function create(name: string, options: CreateOptions = {}): Module {
   checkOptions('models.create', options, createOptions);
   const entry = find(name);
+  const { inputShape } = options;
+  if (inputShape !== undefined && !isShape(inputShape)) {
+    throw new EvenkeelError(
+      'INVALID_ARGUMENT',
+      `models.create: inputShape is ${show(inputShape)}; give the sizes of one image, such as [32, 32, 3]`,
+    );
+  }
   const { modelOptions = {}, ...common } = options;
   if (entry.takesModelOptions === true) return entry.create(options);
   const unknown = Object.keys(modelOptions);
   if (unknown.length === 0) return entry.create(common);
   throw new EvenkeelError('INVALID_ARGUMENT', `${name} has no options of its own, and ${unknown.join(', ')} was given`);
+}
+
+function isShape(shape: readonly number[]): boolean {
+  return Array.isArray(shape) && shape.every((size) => Number.isInteger(size) && size >= 1);
 }

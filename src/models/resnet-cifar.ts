@@ -8,7 +8,7 @@ import {
   NormalizedLayers,
 } from '../nn';
 import { checkInteger } from '../nn/check';
-import { checkOptions, optionNames } from '../options';
+import { checkOptions, optionNames, show } from '../options';
 import type { Tensor } from '../tensor';
 import {
   BasicBlock,
@@ -136,7 +136,7 @@ function resolveBlocks(
       asked === 'bottleneck' ? deep : version === 2 && asked === undefined ? `${basic} or ${deep}` : basic;
     throw new EvenkeelError(
       'INVALID_ARGUMENT',
-      `resnetCifar: version ${version} with ${stages} stages has no depth ${depth}; give ${allowed}`,
+      `resnetCifar: version ${version} with ${stages} stages has no depth ${show(depth)}; give ${allowed}`,
     );
   }
   const blockClass = version === 1 ? BasicBlock : bottleneck ? PreActivationBottleneck : PreActivationBlock;

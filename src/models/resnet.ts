@@ -9,7 +9,7 @@ import {
   NormalizedLayers,
 } from '../nn';
 import { checkInteger } from '../nn/check';
-import { checkOptions, optionNames } from '../options';
+import { checkOptions, optionNames, show } from '../options';
 import type { Tensor } from '../tensor';
 import { BasicBlock, Bottleneck, PreActivationBlock, PreActivationBottleneck } from './resnet-blocks';
 
@@ -74,7 +74,7 @@ export class Resnet extends Module {
     if (perStage === undefined) {
       throw new EvenkeelError(
         'INVALID_ARGUMENT',
-        `resnet: there is no depth ${depth}; give ${resnetDepths.join(', ')}, or use resnetCifar for other depths`,
+        `resnet: there is no depth ${show(depth)}; give ${resnetDepths.join(', ')}, or use resnetCifar for other depths`,
       );
     }
     if (version !== 1 && version !== 2) {

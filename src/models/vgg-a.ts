@@ -1,4 +1,3 @@
-import { EvenkeelError } from '../errors';
 import {
   type ActivationName,
   createActivation,
@@ -16,6 +15,7 @@ import { checkInteger } from '../nn/check';
 import { checkOptions, optionNames } from '../options';
 import type { Tensor } from '../tensor';
 import { convolutionUnit, inProportion } from './convolution-unit';
+import { checkImageShape } from './image-shape';
 
 /** Options of {@link vggA}. */
 export interface VggAOptions {
@@ -68,19 +68,7 @@ export class VggA extends Module {
     super();
     checkOptions('vggA', options, vggAOptions);
     const { inputShape = [224, 224, 3], width = 64, classes = 1000, norm = 'batch', activation = 'relu' } = options;
-    const [height, across, inChannels] = inputShape;
-    if (
-      inputShape.length !== 3 ||
-      height === undefined ||
-      across === undefined ||
-      inChannels === undefined ||
-      Math.min(height, across) < 32
-    ) {
-      throw new EvenkeelError(
-        'INVALID_ARGUMENT',
-        `vggA: inputShape is [${inputShape.join(', ')}]; give [height, width, channels] with at least 32 by 32 pixels`,
-      );
-    }
+    const [height, across, inChannels] = checkImageShape('vggA', inputShape, 32);
     checkInteger('vggA', 'width', width, 1);
     checkInteger('vggA', 'classes', classes, 1);
     const build = new NormalizedLayers({ norm, activation, weightInitializer: kaimingNormal() });

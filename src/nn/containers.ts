@@ -1,4 +1,5 @@
 import { EvenkeelError } from '../errors';
+import { show } from '../options';
 import type { Tensor } from '../tensor';
 import { Module } from './module';
 
@@ -12,6 +13,13 @@ export class Sequential extends Module {
    */
   constructor(layers: readonly Module[] | Readonly<Record<string, Module>>) {
     super();
+    if (typeof layers !== 'object' || layers === null || layers instanceof Module) {
+      throw new EvenkeelError(
+        'INVALID_ARGUMENT',
+        `Sequential: expected a list of layers, got ${layers instanceof Module ? 'a Module' : show(layers)}; give [first, second, …] or ` +
+          '{ name: layer, … }',
+      );
+    }
     const named = Array.isArray(layers)
       ? layers.map((layer, index) => [`${index}`, layer] as const)
       : Object.entries(layers as Readonly<Record<string, Module>>);

@@ -1,6 +1,7 @@
 import { EvenkeelError } from '../errors';
 import { describe, show } from '../options';
 import { Tensor } from '../tensor';
+import { sameShape } from '../tensor/shape';
 import type { Initializer } from './init';
 
 /**
@@ -14,12 +15,17 @@ export function initialValue(owner: string, name: string, initializer: Initializ
     throw new EvenkeelError('INVALID_ARGUMENT', `${owner}: ${name} is ${show(initializer)}; ${advice}`);
   }
   const value = initializer(shape);
-  const given = value instanceof Tensor ? `[${value.shape.join(', ')}]` : describe(value);
   const expected = `[${shape.join(', ')}]`;
-  if (given !== expected) {
+  if (!(value instanceof Tensor)) {
+    throw new EvenkeelError(
+      'INVALID_ARGUMENT',
+      `${owner}: ${name} returned ${describe(value)}; it must return a tensor of the shape it is called with, ${expected}`,
+    );
+  }
+  if (!sameShape(value.shape, shape)) {
     throw new EvenkeelError(
       'SHAPE_MISMATCH',
-      `${owner}: ${name} returned ${given}; it is called with the shape ${expected}, and must return a tensor of that shape`,
+      `${owner}: ${name} returned a tensor of shape [${value.shape.join(', ')}]; it must have the shape it is called with, ${expected}`,
     );
   }
   return value;

@@ -1,5 +1,6 @@
 import { EvenkeelError } from '../errors';
 import { Tensor } from '../tensor';
+import { checkMethods } from './check';
 import type { StateDifference } from './module';
 
 /** Values with a shape that are not (yet) a tensor, as a file reader delivers them. */
@@ -23,6 +24,13 @@ export function checkState(
   state: StateSource,
   strict: boolean,
 ): StateDifference {
+  checkMethods(
+    'loadStateDict',
+    'the state',
+    state,
+    ['has', 'get', 'keys'],
+    'a Map from names to values, as stateDict() returns it',
+  );
   const missing = [...own.keys()].filter((name) => !state.has(name));
   const unexpected = [...state.keys()].filter((name) => !own.has(name));
   const problems: string[] = [];

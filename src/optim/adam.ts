@@ -1,4 +1,5 @@
-import { optionNames } from '../options';
+import { EvenkeelError } from '../errors';
+import { optionNames, show } from '../options';
 import type { Tensor } from '../tensor';
 import { run } from '../tensor/tensor';
 import { checkNumber, type Entry, Optimizer, type OptimizerOptions, optimizerNames, type Trainable } from './optimizer';
@@ -30,6 +31,12 @@ abstract class AdamBase extends Optimizer<AdamOptions, Settings> {
   protected override settings(options: AdamOptions): Settings {
     const { betas = [0.9, 0.999], epsilon = 1e-8, weightDecay = this.defaultWeightDecay() } = options;
     const name = this.constructor.name;
+    if (!Array.isArray(betas) || betas.length !== 2) {
+      throw new EvenkeelError(
+        'INVALID_ARGUMENT',
+        `${name}: betas are ${show(betas)}; give two numbers, such as [0.9, 0.999]`,
+      );
+    }
     checkNumber(name, 'betas[0]', betas[0], 0, 1);
     checkNumber(name, 'betas[1]', betas[1], 0, 1);
     checkNumber(name, 'epsilon', epsilon, 0, Number.POSITIVE_INFINITY);

@@ -1,8 +1,8 @@
 import { EvenkeelError } from '../errors';
-import { checkOptions, optionNames } from '../options';
+import { checkOptions, optionNames, show } from '../options';
 import type { Tensor } from '../tensor';
 import { run } from '../tensor/tensor';
-import { checkNumber } from './optimizer';
+import { checkNumber, checkParameters } from './optimizer';
 
 /** What shares a limit: the weights of one `output` (the last axis), the whole `tensor`, or each `element` by itself. */
 export type ClippingUnit = 'output' | 'tensor' | 'element';
@@ -60,9 +60,16 @@ export function adaptiveGradientClipping(
   options: AdaptiveGradientClippingOptions = {},
 ): void {
   checkOptions('adaptiveGradientClipping', options, adaptiveGradientClippingOptions);
+  checkParameters('adaptiveGradientClipping', parameters);
   const { clipping = 0.01, epsilon = 1e-3, unitOf = defaultUnit } = options;
   for (const [name, value] of Object.entries({ clipping, epsilon })) {
     checkNumber('adaptiveGradientClipping', name, value, Number.MIN_VALUE, Number.POSITIVE_INFINITY);
+  }
+  if (typeof unitOf !== 'function') {
+    throw new EvenkeelError(
+      'INVALID_ARGUMENT',
+      `adaptiveGradientClipping: unitOf is ${show(unitOf)}; give a function from a parameter to output, tensor or element`,
+    );
   }
   const clipped = parameters.flatMap((parameter) =>
     parameter.grad === undefined || parameter.size === 0

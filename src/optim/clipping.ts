@@ -1,8 +1,11 @@
 import { EvenkeelError } from '../errors';
+import { show } from '../options';
 import type { Tensor } from '../tensor';
 import { allocate, run } from '../tensor/tensor';
+import { checkParameters } from './optimizer';
 
-function gradientsOf(parameters: readonly Tensor[]): Tensor[] {
+function gradientsOf(owner: string, parameters: readonly Tensor[]): Tensor[] {
+  checkParameters(owner, parameters);
   return parameters.flatMap(({ grad }) => (grad === undefined ? [] : [grad]));
 }
 
@@ -10,7 +13,7 @@ function gradientsOf(parameters: readonly Tensor[]): Tensor[] {
  * The Euclidean norm of all gradients together, summed in float64: a tensor with one element. 0 where there are no gradients.
  */
 export function globalNorm(parameters: readonly Tensor[]): Tensor {
-  const gradients = gradientsOf(parameters);
+  const gradients = gradientsOf('globalNorm', parameters);
   const norm = allocate('globalNorm', []);
   run('global_norm', [norm], gradients.length, ...gradients);
   return norm;
@@ -24,10 +27,13 @@ export function globalNorm(parameters: readonly Tensor[]): Tensor {
  * @throws EvenkeelError INVALID_ARGUMENT unless `maxNorm` is above 0
  */
 export function clipByGlobalNorm(parameters: readonly Tensor[], maxNorm: number): Tensor {
-  if (!(maxNorm > 0)) {
-    throw new EvenkeelError('INVALID_ARGUMENT', `clipByGlobalNorm: maxNorm must be a number above 0, got ${maxNorm}`);
+  if (typeof maxNorm !== 'number' || !(maxNorm > 0)) {
+    throw new EvenkeelError(
+      'INVALID_ARGUMENT',
+      `clipByGlobalNorm: maxNorm must be a number above 0, got ${show(maxNorm)}`,
+    );
   }
-  const gradients = gradientsOf(parameters);
+  const gradients = gradientsOf('clipByGlobalNorm', parameters);
   const norm = allocate('clipByGlobalNorm', []);
   for (const { storage } of gradients) storage.version++;
   run('clip_by_global_norm', [norm], maxNorm, gradients.length, ...gradients);

@@ -3,7 +3,7 @@ import { checkState, type StateSource, writeState } from '../nn/state';
 import { checkOptions, optionNames } from '../options';
 import { keep, type Tensor } from '../tensor';
 import { allocate, run } from '../tensor/tensor';
-import { checkNumber } from './optimizer';
+import { checkNumber, checkParameters } from './optimizer';
 
 /** Options of {@link ExponentialMovingAverage}. */
 export interface ExponentialMovingAverageOptions {
@@ -40,6 +40,7 @@ export class ExponentialMovingAverage {
   /** Starts from the parameters as they are now. @throws EvenkeelError INVALID_ARGUMENT */
   constructor(parameters: readonly Tensor[], options: ExponentialMovingAverageOptions = {}) {
     checkOptions('ExponentialMovingAverage', options, movingAverageOptions);
+    checkParameters('ExponentialMovingAverage', parameters);
     this.#decay = checkNumber('ExponentialMovingAverage', 'decay', options.decay ?? 0.999, 0, 1);
     this.#warmup = options.warmup ?? true;
     this.#parameters = [...parameters];

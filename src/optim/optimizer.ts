@@ -1,6 +1,6 @@
 import { EvenkeelError } from '../errors';
 import { checkState, type StateValue, writeState } from '../nn/state';
-import { checkOptions, type OptionNames, optionNames, show } from '../options';
+import { checkOptions, describe, type OptionNames, optionNames, show } from '../options';
 import { keep, noGrad, Tensor, zeros } from '../tensor';
 
 /** What every optimizer can set for each group of parameters. */
@@ -62,10 +62,19 @@ export function checkNumber(owner: string, name: string, value: number, low: num
   return value;
 }
 
+/** Throws `INVALID_ARGUMENT` where JavaScript gave no list of tensors: a module, most likely. */
+export function checkParameters(owner: string, parameters: readonly Tensor[]): void {
+  if (Array.isArray(parameters) && parameters.every((parameter) => parameter instanceof Tensor)) return;
+  throw new EvenkeelError(
+    'INVALID_ARGUMENT',
+    `${owner}: expected a list of parameters, got ${describe(parameters)}; give model.parameters()`,
+  );
+}
+
 function isGroup<Options extends OptimizerOptions>(
   item: Tensor | ParameterGroup<Options>,
 ): item is ParameterGroup<Options> {
-  return !(item instanceof Tensor) && Array.isArray(item?.parameters);
+  return typeof item === 'object' && item !== null && !(item instanceof Tensor) && !Array.isArray(item);
 }
 
 /**
@@ -83,17 +92,21 @@ export abstract class Optimizer<Options extends OptimizerOptions, Settings exten
     this.#learningRate = this.#checkRate(options.learningRate);
     const seen = new Set<Tensor>();
     if (!Array.isArray(parameters)) {
-      throw this.#invalid(`expected a list of parameters or of groups { parameters, … }, got ${show(parameters)}`);
+      throw this.#invalid(
+        `expected a list of parameters or of groups { parameters, … }, got ${show(parameters)}; give model.parameters()`,
+      );
     }
     const groupNames = new Set([...known, 'parameters']);
     const items = parameters as readonly (Tensor | ParameterGroup<Options>)[];
     for (const item of items) {
       const grouped = isGroup(item);
       if (grouped) checkOptions(`${name} group`, item, groupNames);
-      for (const parameter of grouped ? item.parameters : [item]) {
+      const members: unknown = grouped ? item.parameters : [item];
+      if (!Array.isArray(members)) throw this.#invalid(`a group's parameters are ${show(members)}; give a list`);
+      for (const parameter of members as readonly Tensor[]) {
         if (!(parameter instanceof Tensor)) {
           throw this.#invalid(
-            `expected parameters or groups { parameters, … }, got ${show(parameter)}; give model.parameters()`,
+            `expected parameters or groups { parameters, … }, got ${describe(parameter)}; give model.parameters()`,
           );
         }
         if (seen.has(parameter)) throw this.#invalid('a parameter was given twice');

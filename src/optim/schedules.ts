@@ -1,6 +1,6 @@
-import { checkOptions, type OptionNames, optionNames, show } from '../options';
 /** Learning rate schedules: pure functions of the step, so that a resumed run needs nothing but its step count. */
 
+import { checkOptions, type OptionNames, optionNames, show } from '../options';
 import { EvenkeelError } from '../errors';
 
 /** The learning rate of each optimizer step, counted from 0. */

@@ -116,6 +116,15 @@ export class Trainer {
     checkLoader('fit', 'the loader', loader, ['state', 'loadState']);
     if (options.validation !== undefined) checkLoader('fit', 'validation', options.validation);
     checkCallbacks(options.callbacks ?? []);
+    const { runDirectory, signal } = options;
+    if (runDirectory !== undefined && typeof runDirectory !== 'string') {
+      throw new EvenkeelError(
+        'INVALID_ARGUMENT',
+        `fit: runDirectory is ${show(runDirectory)}; give the path of a folder`,
+      );
+    }
+    if (signal !== undefined)
+      checkMethods('fit', 'signal', signal, ['addEventListener'], 'the signal of an AbortController');
     checkWhole('fit', 'epochs', options.epochs, 1);
     checkWhole('fit', 'maxSteps', options.maxSteps ?? 1, 1);
     checkWhole('fit', 'patience', options.patience ?? 1, 1);

@@ -1,6 +1,7 @@
 import { EvenkeelError } from '../../errors';
 import { checkOptions, optionNames } from '../../options';
 import { keep, noGrad, scope, type Tensor } from '../../tensor';
+import { checkFloat } from '../../tensor/operations/check';
 import { AuxiliaryLoss, isAuxiliaryNetwork } from '../auxiliary-loss';
 import { CrossEntropyLoss, type Loss } from '../losses';
 import type { Module } from '../module';
@@ -99,6 +100,7 @@ export async function diagnose(
 ): Promise<Diagnosis> {
   checkOptions('diagnose', options, diagnoseOptions);
   const { images, labels } = batch;
+  checkFloat('diagnose', { images });
   const batchSize = images.shape[0] ?? 0;
   if (batchSize < 1 || images.rank < 2) {
     throw new EvenkeelError(

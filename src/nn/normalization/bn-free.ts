@@ -1,6 +1,6 @@
 import { EvenkeelError } from '../../errors';
 import { adaptiveGradientClipping } from '../../optim/adaptive-clipping';
-import { checkOptions, optionNames } from '../../options';
+import { checkOptions, optionNames, show } from '../../options';
 import type { Tensor } from '../../tensor';
 import { checkRange, formatOptions } from '../check';
 import { type ActivationName, createActivation } from '../layers/activations';
@@ -149,12 +149,12 @@ export function bnFree(options: BnFreeOptions = {}): Normalization {
 }
 
 function checkBeta(beta: BetaTable | readonly number[]): void {
-  if (typeof beta !== 'string') {
+  if (Array.isArray(beta)) {
     for (const value of beta) checkRange('normalization bn-free', 'beta', value, Number.MIN_VALUE, Number.MAX_VALUE);
-  } else if (!['nfnet', 'reference', 'none'].includes(beta)) {
+  } else if (!['nfnet', 'reference', 'none'].includes(beta as BetaTable)) {
     throw new EvenkeelError(
       'INVALID_ARGUMENT',
-      `normalization bn-free: beta is '${String(beta)}'; give 'nfnet', 'reference', 'none' or an array of numbers`,
+      `normalization bn-free: beta is ${show(beta)}; give 'nfnet', 'reference', 'none' or an array of numbers`,
     );
   }
 }

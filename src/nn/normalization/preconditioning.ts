@@ -2,7 +2,7 @@ import { EvenkeelError } from '../../errors';
 import { checkOptions, type OptionNames, optionNames } from '../../options';
 import { isGradEnabled, keep, ones, type Tensor, zeros } from '../../tensor';
 import { run } from '../../tensor/tensor';
-import { checkChoice, checkRange } from '../check';
+import { checkChoice, checkMethods, checkRange } from '../check';
 import { Conv2d } from '../layers/conv2d';
 import { Linear } from '../layers/linear';
 import { ScaledStandardizedConv2d, ScaledStandardizedLinear, WeightStandardizedConv2d } from '../layers/standardized';
@@ -142,6 +142,7 @@ export class BatchNormPreconditioning implements GradientTransform {
   constructor(model: AnyModule, options: PreconditioningOptions = {}) {
     const owner = 'batchNormPreconditioning';
     checkOptions(owner, options, preconditioningOptions);
+    checkMethods(owner, 'model', model, ['namedModules'], 'the Module that is trained');
     const { relativeEpsilon = 1e-2, absoluteEpsilon = 1e-4, variance = 'pooled', rows = 'patches' } = options;
     this.#keep = checkRange(owner, 'keep', options.keep ?? 0.99, 0, 1);
     this.#epsilons = [
