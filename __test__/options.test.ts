@@ -50,6 +50,7 @@ test.each([
   [undefined, 'undefined'],
   [null, 'null'],
   [[1, 'a', [2]], "[1, 'a', [2]]"],
+  [new Array(9).fill(1), 'an array of 9'],
   [new Float32Array(2), 'an array'],
   [{ a: 1 }, 'an object { a }'],
   [() => 1, 'a function'],

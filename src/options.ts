@@ -54,7 +54,7 @@ export function describe(value: unknown): string {
 /** What was given in place of another value, for messages: strings in quotes, so that `'3'` is told from `3`. */
 export function show(value: unknown): string {
   if (typeof value === 'string') return `'${value}'`;
-  if (Array.isArray(value)) return `[${value.map(show).join(', ')}]`;
+  if (Array.isArray(value)) return value.length > 8 ? `an array of ${value.length}` : `[${value.map(show).join(', ')}]`;
   const simple = value === null || (typeof value !== 'object' && typeof value !== 'function');
   return simple ? String(value) : describe(value);
 }

@@ -96,7 +96,7 @@ function notNormalization(given: unknown): EvenkeelError {
 }
 
 function shapeOf(dataset: Dataset): Dataset['shape'] {
-  if (Array.isArray(dataset?.shape) && dataset.labels instanceof Int32Array) return dataset.shape;
+  if (Array.isArray(dataset?.shape) && ArrayBuffer.isView(dataset.labels)) return dataset.shape;
   const splits = Object(dataset) as Partial<Splits>;
   const advice =
     splits.train === undefined
@@ -157,8 +157,9 @@ export class DataLoader implements AsyncIterable<Batch> {
     }
     this.#shuffle = shuffle;
     this.#seed = seed;
-    if (typeof normalize !== 'boolean' && (typeof normalize !== 'object' || normalize === null))
+    if (typeof normalize !== 'boolean' && (typeof normalize !== 'object' || normalize === null)) {
       throw notNormalization(normalize);
+    }
     const { mean, std } =
       typeof normalize === 'object'
         ? normalize

@@ -176,8 +176,9 @@ export abstract class Optimizer<Options extends OptimizerOptions, Settings exten
   step(options: StepOptions = {}): void {
     checkOptions('step', options, stepOptions);
     const { gradientScale = 1 } = options;
-    if (!Number.isFinite(gradientScale))
+    if (!Number.isFinite(gradientScale)) {
       throw this.#invalid(`gradientScale must be finite, got ${show(gradientScale)}`);
+    }
     noGrad(() => {
       for (const entry of this.#entries) {
         const gradient = entry.parameter.grad;

@@ -1,7 +1,7 @@
 /** Learning rate schedules: pure functions of the step, so that a resumed run needs nothing but its step count. */
 
-import { checkOptions, type OptionNames, optionNames, show } from '../options';
 import { EvenkeelError } from '../errors';
+import { checkOptions, type OptionNames, optionNames, show } from '../options';
 
 /** The learning rate of each optimizer step, counted from 0. */
 export type Schedule = (step: number) => number;

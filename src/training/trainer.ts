@@ -123,8 +123,9 @@ export class Trainer {
         `fit: runDirectory is ${show(runDirectory)}; give the path of a folder`,
       );
     }
-    if (signal !== undefined)
+    if (signal !== undefined) {
       checkMethods('fit', 'signal', signal, ['addEventListener'], 'the signal of an AbortController');
+    }
     checkWhole('fit', 'epochs', options.epochs, 1);
     checkWhole('fit', 'maxSteps', options.maxSteps ?? 1, 1);
     checkWhole('fit', 'patience', options.patience ?? 1, 1);
