@@ -314,6 +314,17 @@ fn cases() -> Vec<Case> {
         add(geometry(3, size, [3, 31], [kernel; 2], options));
     }
     add(geometry(40, [5, 16], [3, 16], [3, 3], same(1, 3)));
+    // Gradients of weights from output channels that are whole vectors, which are read where they lie: parts, strides, groups.
+    add(geometry(3, [20, 17], [37, 64], [1, 1], same(1, 1)));
+    add(geometry(2, [21, 18], [64, 48], [1, 1], same(2, 1)));
+    add(geometry(2, [13, 12], [6, 96], [3, 3], same(3, 3)));
+    for (groups, kernel) in [(2, 1), (3, 3)] {
+        let options = Conv2dOptions {
+            groups,
+            ..same(1, kernel)
+        };
+        add(geometry(3, [11, 12], [96, 96], [kernel; 2], options));
+    }
     // Few channels, taken apart into planes: every pair of counts; rows around a vector's length with every padding; kernels that are no
     // squares; images cut into several parts, and parts of several images.
     for inputs in 1..=8 {

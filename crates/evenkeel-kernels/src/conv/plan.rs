@@ -12,6 +12,9 @@ use crate::parallel::{in_segment, threads};
 const SOURCE_BYTES: usize = 192 * 1024;
 /// Destination pixels of a task, at least: every task reads all weights once, and this many pixels hide that.
 const PIXELS: usize = 256;
+/// The same for the gradient of the weights, where a part's pixels and gradients are read many times while the next part's are asked for:
+/// both parts share the second-level cache with a task's sums.
+const WEIGHT_PIXELS: usize = 96;
 /// Tasks that a call is cut into where there is enough work, for up to this many threads.
 const TASKS: usize = 32;
 
@@ -93,7 +96,13 @@ pub(super) fn weights(geometry: &Conv2dGeometry, views: &Views, longest_run: usi
             whole: false,
         }
     } else {
-        let pixels = (total / tasks()).clamp(48, fitting.max(PIXELS));
+        // Copies between zeros overlap: the fewer the better.
+        let least = if frame.is_padded() {
+            PIXELS
+        } else {
+            WEIGHT_PIXELS
+        };
+        let pixels = (total / tasks()).clamp(48, fitting.max(least));
         let parts = Parts::new(frame.batch, rows, row_pixels, pixels);
         let segments = if in_segment() {
             1

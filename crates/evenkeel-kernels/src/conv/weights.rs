@@ -4,7 +4,7 @@ use super::geometry::Conv2dGeometry;
 use super::plan;
 use super::sweep::with_source;
 use super::window::{Part, Views, source_offsets};
-use crate::gemm::columns::ColumnProduct;
+use crate::gemm::columns::{ColumnProduct, Right};
 use crate::gemm::lanes;
 use crate::gemm::panels::{Panels, Strided, pack_rows};
 use crate::gemm::scratch::{with_indices, with_scratch};
@@ -95,10 +95,12 @@ pub(super) fn backward_weights(
                         let part = parts.part(index);
                         let (origin, pixels) = gradient_of(&part);
                         let next = if index + 1 < range.end {
-                            let (origin, pixels) = gradient_of(&parts.part(index + 1));
-                            &output_gradient[origin..][..pixels * views.channels]
+                            let part = parts.part(index + 1);
+                            let (origin, pixels) = gradient_of(&part);
+                            let gradient = &output_gradient[origin..][..pixels * views.channels];
+                            [gradient, &input[views.frame.reads(&part)]]
                         } else {
-                            &[]
+                            [&[][..]; 2]
                         };
                         with_source(&views, input, &part, |source| {
                             for group in 0..groups {
@@ -108,23 +110,19 @@ pub(super) fn backward_weights(
                                     row_stride: views.channels,
                                     column_stride: 1,
                                 };
-                                with_packed(gradient, panels, pixels, |packed| {
+                                with_right(gradient, panels, pixels, |right| {
                                     let strip = strip_pixels(pixels, panels);
                                     for first in (0..pixels).step_by(strip) {
                                         let count = strip.min(pixels - first);
                                         for (number, block) in blocks.iter().enumerate() {
-                                            let share = (first * blocks.len() + number * count)
-                                                * next.len();
-                                            let end = share + count * next.len();
+                                            let done = first * blocks.len() + number * count;
                                             let all = pixels * blocks.len();
                                             dispatch(ColumnProduct {
                                                 a: &source[group * inputs..],
                                                 a_offsets: &offsets[first..first + count],
                                                 a_start: block.offset,
                                                 count: block.count,
-                                                b: packed,
-                                                b_rows: pixels,
-                                                b_first: first,
+                                                b: right.from(first),
                                                 panels,
                                                 range: 0..panels.count(),
                                                 c: target.from(
@@ -132,7 +130,10 @@ pub(super) fn backward_weights(
                                                 ),
                                                 c_stride: views.channels,
                                                 accumulate: index % segment_parts > 0 || first > 0,
-                                                ahead: &next[share / all..end / all],
+                                                ahead: next.map(|next| {
+                                                    let end = (done + count) * next.len() / all;
+                                                    &next[done * next.len() / all..end]
+                                                }),
                                             });
                                         }
                                     }
@@ -156,22 +157,26 @@ fn strip_pixels(pixels: usize, panels: Panels) -> usize {
     pixels.div_ceil(pixels.div_ceil(most).max(1)).max(1)
 }
 
-/// Runs `body` with the gradient of some pixels in panels: where it lies, if its channels are just one whole panel.
-fn with_packed<R>(
+/// Runs `body` with the gradient of some pixels: where it lies, if its channels are whole vectors, or else packed.
+fn with_right<R>(
     gradient: Strided<'_>,
     panels: Panels,
     pixels: usize,
-    body: impl FnOnce(&[f32]) -> R,
+    body: impl FnOnce(Right<'_>) -> R,
 ) -> R {
-    let in_place = panels.count() == 1
-        && panels.columns() == gradient.row_stride
-        && panels.padded_columns() == gradient.row_stride;
-    if in_place {
-        return body(&gradient.values[gradient.origin..][..pixels * gradient.row_stride]);
+    if panels.padded_columns() == panels.columns() {
+        return body(Right::InPlace {
+            values: &gradient.values[gradient.origin..],
+            stride: gradient.row_stride,
+        });
     }
     with_scratch(pixels * panels.padded_columns(), |packed| {
         pack_rows(packed, panels, pixels, gradient);
-        body(packed)
+        body(Right::Packed {
+            values: packed,
+            rows: pixels,
+            first: 0,
+        })
     })
 }
 

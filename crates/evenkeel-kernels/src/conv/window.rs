@@ -262,6 +262,19 @@ impl Frame {
         rows.start * self.step[0]..(rows.end - 1) * self.step[0] + self.window
     }
 
+    /// Where those elements of the source lie that `part` is computed from.
+    pub fn reads(&self, part: &Part) -> Range<usize> {
+        if part.images.is_empty() {
+            return 0..0;
+        }
+        let rows = self.source_rows(&part.rows);
+        let row = |image: usize, row: usize| {
+            let row = row.saturating_sub(self.before[0]).min(self.size[0]);
+            (image * self.size[0] + row) * self.size[1] * self.channels
+        };
+        row(part.images.start, rows.start)..row(part.images.end - 1, rows.end)
+    }
+
     /// Elements of the padded copy for a part of the destination.
     pub fn copy_length(&self, part: &Part) -> usize {
         part.images.len() * self.source_rows(&part.rows).len() * self.padded[1] * self.channels
@@ -401,4 +414,31 @@ pub(super) fn view_rows(view: &View, part: &Part) -> usize {
         .end
         .min(view.count[0])
         .saturating_sub(part.rows.start)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::geometry::Conv2dOptions;
+    use super::*;
+
+    #[test]
+    fn a_part_reads_the_rows_of_its_windows() {
+        let frame = |kernel, stride, padding| {
+            let options = Conv2dOptions {
+                stride: [stride; 2],
+                padding: [padding; 2],
+                ..Conv2dOptions::default()
+            };
+            let geometry = Conv2dGeometry::new(5, [9, 4], 2, 3, [kernel; 2], options);
+            Views::forward(&geometry.expect("a valid shape")).frame
+        };
+        let part = |images, rows| Part { images, rows };
+        let row = 4 * 2;
+        assert_eq!(frame(1, 1, 0).reads(&part(1..2, 3..5)), 12 * row..14 * row);
+        assert_eq!(frame(1, 1, 0).reads(&part(1..4, 0..9)), 9 * row..36 * row);
+        assert_eq!(frame(1, 2, 0).reads(&part(0..1, 1..3)), 2 * row..5 * row);
+        assert_eq!(frame(3, 1, 1).reads(&part(2..3, 0..2)), 18 * row..21 * row);
+        assert_eq!(frame(3, 1, 1).reads(&part(4..5, 7..9)), 42 * row..45 * row);
+        assert_eq!(frame(3, 1, 1).reads(&part(0..0, 0..9)), 0..0);
+    }
 }

@@ -3,7 +3,7 @@
 //! In NHWC both factors of every rank-one update are consecutive floats (the window's channels, the gradient's channels), so
 //! the left-hand matrix is read where it lies.
 
-use super::panels::Panels;
+use super::panels::{Panel, Panels};
 use super::target::Target;
 use crate::isa::{Simd, SimdOp};
 use std::ops::Range;
@@ -18,13 +18,9 @@ pub(crate) struct ColumnProduct<'a> {
     pub a_start: usize,
     /// Columns of A to use (from `a_start` on): rows of C.
     pub count: usize,
-    /// The packed right-hand matrix, all panels.
-    pub b: &'a [f32],
-    /// Rows of the packed matrix, of which the product uses `a_offsets.len()` ...
-    pub b_rows: usize,
-    /// ... from this one on.
-    pub b_first: usize,
-    /// How it was cut.
+    /// The right-hand matrix, of which the product uses `a_offsets.len()` rows.
+    pub b: Right<'a>,
+    /// How it is cut.
     pub panels: Panels,
     /// Which panels to use.
     pub range: Range<usize>,
@@ -35,7 +31,83 @@ pub(crate) struct ColumnProduct<'a> {
     /// Adds to what `c` holds.
     pub accumulate: bool,
     /// What the next product will read from memory: asked for while this one computes.
-    pub ahead: &'a [f32],
+    pub ahead: [&'a [f32]; 2],
+}
+
+/// How a right-hand matrix lies in memory.
+#[derive(Clone, Copy)]
+pub(crate) enum Right<'a> {
+    /// Packed, all panels.
+    Packed {
+        /// Panel after panel.
+        values: &'a [f32],
+        /// Rows of the packed matrix ...
+        rows: usize,
+        /// ... of which the product uses those from this one on.
+        first: usize,
+    },
+    /// Row after row; of whole vectors.
+    InPlace {
+        /// From the first row on.
+        values: &'a [f32],
+        /// Distance between rows.
+        stride: usize,
+    },
+}
+
+impl Right<'_> {
+    /// Whether it holds `rows` rows.
+    #[inline(always)]
+    fn holds(self, rows: usize, panels: Panels) -> bool {
+        match self {
+            Right::Packed {
+                values,
+                rows: all,
+                first,
+            } => first + rows <= all && all * panels.padded_columns() <= values.len(),
+            Right::InPlace { values, stride } => {
+                panels.padded_columns() == panels.columns()
+                    && (rows == 0 || (rows - 1) * stride + panels.columns() <= values.len())
+            }
+        }
+    }
+
+    /// The same from row `row` on.
+    pub(crate) fn from(self, row: usize) -> Self {
+        match self {
+            Right::Packed {
+                values,
+                rows,
+                first,
+            } => Right::Packed {
+                values,
+                rows,
+                first: first + row,
+            },
+            Right::InPlace { values, stride } => Right::InPlace {
+                values: &values[row * stride..],
+                stride,
+            },
+        }
+    }
+
+    /// The first row of a panel, and the distance between its rows.
+    #[inline(always)]
+    fn panel(self, panel: Panel) -> (*const f32, usize) {
+        match self {
+            Right::Packed {
+                values,
+                rows,
+                first,
+            } => {
+                let start = panel.start * rows + first * panel.width;
+                (values.as_ptr().wrapping_add(start), panel.width)
+            }
+            Right::InPlace { values, stride } => {
+                (values.as_ptr().wrapping_add(panel.start), stride)
+            }
+        }
+    }
 }
 
 /// Memory that is asked for line by line while a kernel computes, so that reading it later does not wait.
@@ -44,34 +116,47 @@ pub(crate) struct Ahead {
     next: *const f32,
     /// Bytes for every step of the kernel's inner loop.
     step: usize,
+    /// Where the memory ends, and what is asked for after it.
+    end: *const f32,
+    then: [*const f32; 2],
 }
 
 impl Ahead {
     /// Nothing: `here` is asked for again and again, which costs nothing where it is in cache.
     #[inline(always)]
     pub(crate) fn none(here: *const f32) -> Ahead {
-        Ahead {
-            next: here,
-            step: 0,
-        }
+        Ahead::stream(here, 0)
     }
 
-    /// All of `values` within `steps` steps, as far as a line a step gets; nothing, `here`, where there are none.
+    /// All of both slices within `steps` steps, as far as a line a step gets; nothing, `here`, where they are empty.
     #[inline(always)]
-    fn all(values: &[f32], steps: usize, here: *const f32) -> Ahead {
-        if values.is_empty() {
+    fn all(values: [&[f32]; 2], steps: usize, here: *const f32) -> Ahead {
+        let bytes = size_of_val(values[0]) + size_of_val(values[1]);
+        if bytes == 0 {
             return Ahead::none(here);
         }
+        let [mut first, mut then] = values.map(<[f32]>::as_ptr_range);
+        if first.is_empty() {
+            std::mem::swap(&mut first, &mut then);
+        }
         Ahead {
-            next: values.as_ptr(),
-            step: (size_of_val(values) / steps.max(1)).min(64),
+            next: first.start,
+            // The last step of each may reach beyond it.
+            step: bytes.div_ceil(steps.saturating_sub(2).max(1)).min(64),
+            end: first.end,
+            then: [then.start, then.end],
         }
     }
 
     /// `step` bytes a step, from `next` on.
     #[inline(always)]
     pub(crate) fn stream(next: *const f32, step: usize) -> Ahead {
-        Ahead { next, step }
+        Ahead {
+            next,
+            step,
+            end: std::ptr::without_provenance(usize::MAX),
+            then: [next; 2],
+        }
     }
 
     /// The next `step` bytes.
@@ -79,6 +164,22 @@ impl Ahead {
     pub(crate) fn advance<S: Simd>(&mut self, s: S) {
         s.prefetch(self.next);
         self.next = self.next.wrapping_byte_add(self.step);
+    }
+
+    /// The same, then the memory that comes after `end`, then nothing.
+    #[inline(always)]
+    fn advance_through<S: Simd>(&mut self, s: S) {
+        self.advance(s);
+        if self.next >= self.end {
+            let [next, end] = self.then;
+            let step = if next < end { self.step } else { 0 };
+            *self = Ahead {
+                next,
+                step,
+                end,
+                then: [end; 2],
+            };
+        }
     }
 }
 
@@ -96,8 +197,7 @@ impl ColumnProduct<'_> {
             let last = self.a_offsets.iter().copied().fold(0, usize::max);
             assert!(last + self.a_start + self.count <= self.a.len());
         }
-        assert!(self.b_first + self.a_offsets.len() <= self.b_rows);
-        assert!(self.b_rows * self.panels.padded_columns() <= self.b.len());
+        assert!(self.b.holds(self.a_offsets.len(), self.panels));
         if self.count > 0 {
             assert!((self.count - 1) * self.c_stride + self.panels.columns() <= self.c.length());
         }
@@ -105,10 +205,10 @@ impl ColumnProduct<'_> {
 }
 
 /// `MR` rows by `NV` vectors of a sum of outer products, kept in registers: the micro-kernel. `a` and each of the offsets give `MR`
-/// consecutive floats; rows of `c` are `c_stride` apart, and `tail` lanes of their last vector are used.
+/// consecutive floats; rows of `b` are `b_stride` apart, those of `c` `c_stride`, and `tail` lanes of their last vector are used.
 ///
 /// # Safety
-/// `a` must be readable for `MR` floats at every offset, `b` for `NV` vectors per offset, and `MR` rows of `c` readable and
+/// `a` must be readable for `MR` floats at every offset, `b` for `NV` vectors `b_stride` apart per offset, and `MR` rows of `c` readable and
 /// writable for `NV - 1` vectors and `tail` lanes.
 #[inline(always)]
 pub(crate) unsafe fn column_tile<S: Simd, const MR: usize, const NV: usize>(
@@ -116,6 +216,7 @@ pub(crate) unsafe fn column_tile<S: Simd, const MR: usize, const NV: usize>(
     a: *const f32,
     offsets: impl Iterator<Item = usize>,
     mut b: *const f32,
+    b_stride: usize,
     c: *mut f32,
     c_stride: usize,
     tail: usize,
@@ -129,7 +230,7 @@ pub(crate) unsafe fn column_tile<S: Simd, const MR: usize, const NV: usize>(
         for offset in offsets {
             // One vector is bound by loads, of which this is one.
             if NV > 1 {
-                next.advance(s);
+                next.advance_through(s);
             }
             let a = a.add(offset);
             let mut vectors = [s.zero(); NV];
@@ -142,7 +243,7 @@ pub(crate) unsafe fn column_tile<S: Simd, const MR: usize, const NV: usize>(
                     sums[i][j] = s.fma(x, vectors[j], sums[i][j]);
                 }
             }
-            b = b.add(NV * S::LANES);
+            b = b.wrapping_add(b_stride);
         }
         *ahead = next;
         for i in 0..MR {
@@ -180,13 +281,15 @@ pub(crate) unsafe fn strip<S: Simd>(
     a: *const f32,
     offsets: impl Iterator<Item = usize> + Clone,
     b: *const f32,
+    b_stride: usize,
     c: *mut f32,
     c_stride: usize,
     tail: usize,
     accumulate: bool,
     ahead: &mut Ahead,
 ) {
-    // Nine rows are a 3x3 window of one channel, or a row of it of three; at least eight sums hide an addition's latency.
+    // Nine rows are a 3x3 window of one channel, or a row of it of three; at least eight sums hide an addition's latency, but where
+    // they are only eight, the multipliers still wait: sixteen rows are two tiles of eight and not twelve and four.
     macro_rules! tiles {
         ($vectors:literal: $($rows:literal)+) => {{
             let mut row = 0;
@@ -195,9 +298,9 @@ pub(crate) unsafe fn strip<S: Simd>(
                 // SAFETY: the caller's promise; a tile never has more rows than are left.
                 unsafe {
                     let (a, c) = (a.add(row), c.add(row * c_stride));
-                    $(if left >= $rows {
+                    $(if left >= $rows && !(left == 16 && $vectors == 2 && $rows > 8) {
                         column_tile::<S, $rows, $vectors>(
-                            s, a, offsets.clone(), b, c, c_stride, tail, accumulate, ahead,
+                            s, a, offsets.clone(), b, b_stride, c, c_stride, tail, accumulate, ahead,
                         );
                         row += $rows;
                         continue;
@@ -209,7 +312,7 @@ pub(crate) unsafe fn strip<S: Simd>(
     if S::REGISTERS >= 32 {
         match vectors {
             1 => tiles!(1: 24 16 9 4 1),
-            2 => tiles!(2: 12 9 4 2 1),
+            2 => tiles!(2: 12 9 8 4 2 1),
             _ => tiles!(3: 8 4 2 1),
         }
     } else {
@@ -231,13 +334,13 @@ impl SimdOp for ColumnProduct<'_> {
     fn call<S: Simd>(self, s: S) {
         self.check(S::LANES);
         let tiles = self.count.div_ceil(12) * self.range.len();
-        let mut ahead = Ahead::all(self.ahead, tiles * self.a_offsets.len(), self.b.as_ptr());
+        let mut ahead = Ahead::all(self.ahead, tiles * self.a_offsets.len(), self.a.as_ptr());
         for first in (0..self.count).step_by(BLOCK) {
             let rows = first..(first + BLOCK).min(self.count);
             for index in self.range.clone() {
                 let panel = self.panels.panel(index);
-                // SAFETY: rows of `a` and `c` lie inside by `check`; `b` holds `width` floats for each row of A from the panel's
-                // start.
+                let (b, b_stride) = self.b.panel(panel);
+                // SAFETY: rows of `a`, `b` and `c` lie inside by `check`.
                 unsafe {
                     strip(
                         s,
@@ -245,9 +348,8 @@ impl SimdOp for ColumnProduct<'_> {
                         rows.len(),
                         self.a.as_ptr().add(self.a_start + rows.start),
                         self.a_offsets.iter().copied(),
-                        self.b
-                            .as_ptr()
-                            .add(panel.start * self.b_rows + self.b_first * panel.width),
+                        b,
+                        b_stride,
                         self.c
                             .pointer()
                             .add(rows.start * self.c_stride + panel.start),
@@ -259,5 +361,64 @@ impl SimdOp for ColumnProduct<'_> {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::isa::dispatch;
+
+    /// Distances, in floats from `here`, of what is asked for in some steps.
+    struct Asked<'a> {
+        values: [&'a [f32]; 2],
+        here: &'a [f32],
+        steps: usize,
+    }
+
+    impl SimdOp for Asked<'_> {
+        type Output = Vec<isize>;
+
+        #[inline(always)]
+        fn call<S: Simd>(self, s: S) -> Vec<isize> {
+            let here = self.here.as_ptr();
+            let mut ahead = Ahead::all(self.values, self.steps, here);
+            let mut asked = Vec::new();
+            for _ in 0..self.steps {
+                asked.push((ahead.next as isize - here as isize) / 4);
+                ahead.advance_through(s);
+            }
+            asked
+        }
+    }
+
+    #[test]
+    fn every_line_of_both_slices_is_asked_for() {
+        let memory = vec![0.0; 4096];
+        for (first, then, steps) in [
+            (0..1600, 2000..2640, 145),
+            (0..1600, 2000..2640, 1000),
+            (0..1600, 0..0, 140),
+            (0..0, 2000..2640, 43),
+            (160..208, 320..1008, 50),
+        ] {
+            let asked = dispatch(Asked {
+                values: [&memory[first.clone()], &memory[then.clone()]],
+                here: &memory,
+                steps,
+            });
+            for range in [first, then] {
+                for line in range.step_by(16).map(|start| start as isize) {
+                    let found = asked.iter().any(|at| (line..line + 16).contains(at));
+                    assert!(found, "line {line} in {steps} steps: {asked:?}");
+                }
+            }
+        }
+        let nothing = dispatch(Asked {
+            values: [&[], &[]],
+            here: &memory,
+            steps: 6,
+        });
+        assert_eq!(nothing, [0; 6]);
     }
 }

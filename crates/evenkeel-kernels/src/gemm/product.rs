@@ -1,6 +1,6 @@
 //! `C = op(A)·op(B)`, and adding to C.
 
-use super::columns::ColumnProduct;
+use super::columns::{ColumnProduct, Right};
 use super::lanes;
 use super::panels::{Panels, Strided, pack};
 use super::rows::{RowProduct, Run};
@@ -143,15 +143,17 @@ fn column_task(
                 a_offsets: &offsets[..depth],
                 a_start: rows.start,
                 count: rows.len(),
-                b: packed,
-                b_rows: k,
-                b_first: first,
+                b: Right::Packed {
+                    values: packed,
+                    rows: k,
+                    first,
+                },
                 panels,
                 range: range.clone(),
                 c,
                 c_stride: n,
                 accumulate: accumulate || first > 0,
-                ahead: &[],
+                ahead: [&[]; 2],
             });
         }
     });

@@ -15,7 +15,7 @@ mod steps;
 use super::geometry::Conv2dGeometry;
 use super::plan;
 use super::window::{Frame, Part, Parts, Views};
-use crate::gemm::columns::ColumnProduct;
+use crate::gemm::columns::{ColumnProduct, Right};
 use crate::gemm::lanes;
 use crate::gemm::panels::{Panels, Strided, pack_panel};
 use crate::gemm::prepared::with_prepared;
@@ -322,15 +322,17 @@ pub(super) fn backward_weights<P: Points<TAPS, POINTS>, const TAPS: usize, const
                                         a_offsets: &offsets[strip.clone()],
                                         a_start: 0,
                                         count: pass.depth,
-                                        b: &panels_of_points[point * length..(point + 1) * length],
-                                        b_rows: strip.len(),
-                                        b_first: 0,
+                                        b: Right::Packed {
+                                            values: &panels_of_points[point * length..][..length],
+                                            rows: strip.len(),
+                                            first: 0,
+                                        },
                                         panels,
                                         range: 0..panels.count(),
                                         c: target.from((segment * POINTS + point) * matrix),
                                         c_stride: columns,
                                         accumulate: index > range.start || start > 0,
-                                        ahead: &[],
+                                        ahead: [&[]; 2],
                                     });
                                 }
                             }

@@ -546,6 +546,7 @@ impl SimdOp for SumOuterProducts<'_> {
                         .add(pair.source * a_layout.element + self.channels.start),
                     (0..self.tiles).map(|tile| tile * a_layout.tile),
                     self.b.as_ptr().add(pair.product * b_layout.element),
+                    width,
                     self.c
                         .pointer()
                         .add(self.c_layout.offset(self.panel, place, *pair) + self.c_row * width),
