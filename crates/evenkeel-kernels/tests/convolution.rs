@@ -325,6 +325,24 @@ fn cases() -> Vec<Case> {
         };
         add(geometry(3, [11, 12], [96, 96], [kernel; 2], options));
     }
+    add(geometry(2, [23, 24], [5, 16], [3, 3], same(1, 3)));
+    // First layers in square tiles: one to four channels, outputs around a vector, whole and cut-off tiles, more of a line than a group
+    // holds, every padding; parts of an image and of several.
+    for size in [[4, 4], [7, 8], [12, 39], [31, 18], [3, 70]] {
+        for (index, outputs) in [9, 15, 16, 17, 33].into_iter().enumerate() {
+            for inputs in 1..=4 {
+                let padding = |axis: usize| (index + inputs + axis) % 3;
+                let options = Conv2dOptions {
+                    padding: [padding(0), padding(1)],
+                    ..Conv2dOptions::default()
+                };
+                add(geometry(2, size, [inputs, outputs], [3, 3], options));
+            }
+        }
+    }
+    add(geometry(70, [8, 8], [3, 16], [3, 3], same(1, 3)));
+    add(geometry(5, [40, 44], [4, 20], [3, 3], same(1, 3)));
+    add(geometry(1, [75, 60], [2, 40], [3, 3], same(1, 3)));
     // Few channels, taken apart into planes: every pair of counts; rows around a vector's length with every padding; kernels that are no
     // squares; images cut into several parts, and parts of several images.
     for inputs in 1..=8 {

@@ -3,10 +3,11 @@
 //! Everything is an implicit matrix product over the micro-kernels of [`crate::gemm`]; no pass builds an im2col matrix.
 //! [`window`] describes a pass as windows over a zero-padded source, [`plan`] cuts it into tasks, [`sweep`] runs forward and
 //! backward to the input, [`weights`] the gradient of the weights, [`depthwise`] the channel-by-channel case, [`planar`] few channels,
-//! [`row`] first layers, [`winograd`] 3×3 kernels.
+//! [`first`] first layers of 3×3 kernels, [`row`] those of others, [`winograd`] 3×3 kernels.
 
 mod bias;
 mod depthwise;
+mod first;
 mod geometry;
 mod plan;
 mod planar;
@@ -50,6 +51,10 @@ pub fn conv2d_forward(
     }
     if geometry.is_depthwise() {
         depthwise::forward(geometry, input, weight, bias, output);
+        return Ok(());
+    }
+    if plan::is_first_forward(geometry) {
+        first::forward(geometry, input, weight, bias, output);
         return Ok(());
     }
     match plan::row_taps_forward(geometry) {
@@ -163,6 +168,10 @@ pub fn conv2d_backward_weights(
         return Ok(());
     }
     let (x, dy, dw) = (input, output_gradient, &mut *weight_gradient);
+    if plan::is_first_gradient(geometry) {
+        first::backward_weights(geometry, x, dy, dw);
+        return Ok(());
+    }
     match plan::row_taps(geometry) {
         Some(RowTaps::Three) => {
             row::backward_weights::<row::Three, 3, 6>(geometry, x, dy, dw);

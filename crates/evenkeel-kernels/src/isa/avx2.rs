@@ -251,6 +251,13 @@ impl Simd for Avx2 {
         unsafe { _mm256_storeu_pd(p, v) }
     }
     #[inline(always)]
+    unsafe fn load_quads(self, p: *const f32, stride: usize) -> __m256 {
+        unsafe {
+            let low = _mm256_castps128_ps256(_mm_loadu_ps(p));
+            _mm256_insertf128_ps::<1>(low, _mm_loadu_ps(p.add(stride)))
+        }
+    }
+    #[inline(always)]
     unsafe fn transpose(
         self,
         from: *const f32,

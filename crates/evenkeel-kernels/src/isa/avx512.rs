@@ -228,6 +228,15 @@ impl Simd for Avx512 {
         unsafe { _mm512_storeu_pd(p, v) }
     }
     #[inline(always)]
+    unsafe fn load_quads(self, p: *const f32, stride: usize) -> __m512 {
+        unsafe {
+            let low = _mm512_castps128_ps512(_mm_loadu_ps(p));
+            let low = _mm512_insertf32x4::<1>(low, _mm_loadu_ps(p.add(stride)));
+            let low = _mm512_insertf32x4::<2>(low, _mm_loadu_ps(p.add(2 * stride)));
+            _mm512_insertf32x4::<3>(low, _mm_loadu_ps(p.add(3 * stride)))
+        }
+    }
+    #[inline(always)]
     unsafe fn transpose(
         self,
         from: *const f32,

@@ -180,6 +180,21 @@ pub trait Simd: Copy + Send + Sync + 'static {
         }
     }
 
+    /// Loads `LANES / 4` runs of four values, `stride` apart.
+    ///
+    /// # Safety
+    /// `p` must be valid for reading four f32 at each of `LANES / 4` multiples of `stride`.
+    #[inline(always)]
+    unsafe fn load_quads(self, p: *const f32, stride: usize) -> Self::F32 {
+        let mut values = [0.0; MAX_LANES];
+        for i in 0..Self::LANES {
+            // SAFETY: the caller's promise.
+            values[i] = unsafe { *p.add(i / 4 * stride + i % 4) };
+        }
+        // SAFETY: there are at least LANES values.
+        unsafe { self.load(values.as_ptr()) }
+    }
+
     /// Takes `COUNT` interleaved sequences apart: lane i of result k is value `i * COUNT + k` of the `LANES * COUNT` values that
     /// `vectors` hold one after another. Two are the cheapest.
     #[inline(always)]

@@ -33,6 +33,10 @@ impl SimdOp for Check {
             }
             assert_eq!(turned[i * (stride + 1) + lanes], -1.0);
         }
+        // SAFETY: runs of four, `stride` apart, lie in the square.
+        let quads = read(unsafe { s.load_quads(square.as_ptr().add(1), stride) });
+        let want = (0..lanes).map(|i| square[i / 4 * stride + i % 4 + 1]);
+        assert_eq!(quads, want.collect::<Vec<_>>());
         macro_rules! interleaved {
             ($($count:literal)*) => {$({
                 let values: Vec<f32> = (0..$count * lanes).map(|i| i as f32).collect();

@@ -14,6 +14,6 @@ mod sweep;
 mod tiles;
 mod weights;
 
-pub(super) use lines::{Double, Four, Half, Two};
+pub(super) use lines::{Double, Four, Half, Lines, Transposed, Two};
 pub(super) use sweep::{backward_data, forward};
 pub(super) use weights::backward_weights;
