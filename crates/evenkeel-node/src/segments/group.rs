@@ -140,6 +140,7 @@ impl Group {
         added
     }
 
+    /// Adds a command that `cutting` describes; false where it cannot be run together with those that wait.
     fn take(
         &mut self,
         heap: &Heap,
@@ -148,30 +149,17 @@ impl Group {
         command: &[f64],
         timed: usize,
     ) -> Outcome<bool> {
+        let (outputs, words) = Arguments::new(command)?.split();
         let empty = self.steps.is_empty();
-        let Some(batch) = cutting.batch.or((!empty).then_some(self.batch)) else {
+        let batch = cutting.batch.or((!empty).then_some(self.batch));
+        let Some(batch) = batch.filter(|&batch| empty || batch == self.batch) else {
             return Ok(false);
         };
-        if self.prepared + cutting.prepares > MAX_PREPARED
-            && self.prepared > 0
-            && cutting.prepares > 0
-        {
-            return Ok(false);
-        }
-        if !empty && batch != self.batch || self.steps.len() >= MAX_STEPS {
-            return Ok(false);
-        }
-        let (outputs, words) = Arguments::new(command)?.split();
-        if outputs.len() != cutting.outputs.len() {
-            return Ok(false);
-        }
         // Look first, so that nothing has changed where the command cannot be added.
-        for &(index, input) in &cutting.inputs {
-            if !self.fits(heap, words[index] as usize, input, batch) {
-                return Ok(false);
-            }
-        }
-        if cutting.one_length && !self.of_one_length(heap, &cutting.inputs, words)? {
+        if outputs.len() != cutting.outputs.len()
+            || self.is_full(cutting)
+            || !self.all_fit(heap, cutting, words, batch)?
+        {
             return Ok(false);
         }
         self.batch = batch;
@@ -181,48 +169,17 @@ impl Group {
         self.words.extend(outputs);
         let first = self.words.len();
         self.words.extend(words);
+        let mut like = None;
         for &(index, input) in &cutting.inputs {
             let tensor = self.tensor(heap, words[index] as usize, input)?;
             self.words[first + index] = tensor as f64;
+            like.get_or_insert(self.tensors[tensor]);
         }
-        let first_input = cutting
-            .inputs
-            .first()
-            .map(|&(index, _)| self.words[first + index]);
-        let like = first_input.map(|tensor| self.tensors[tensor as usize]);
         let mut made = Vec::with_capacity(outputs.len());
         for (index, (&slot, &output)) in outputs.iter().zip(&cutting.outputs).enumerate() {
-            let (kind, dtype, length) = match output {
-                Output::Images(dtype, length) => (Kind::Made, dtype, length),
-                Output::LikeFirst => (
-                    Kind::Made,
-                    DType::Float32,
-                    like.map_or(0, |like| like.length),
-                ),
-                Output::TypedAsFirst(length) => (
-                    Kind::Made,
-                    like.map_or(DType::Float32, |like| like.dtype),
-                    length,
-                ),
-                Output::Sum(length) => (Kind::Sum, DType::Float32, length),
-                Output::EachSegment(length) => {
-                    let segments = Segmentation::of(batch).segments;
-                    (Kind::Rows, DType::Float64, segments * length)
-                }
-            };
-            let slot = slot as usize;
             self.words[start + 1 + index] = self.tensors.len() as f64;
             made.push(self.tensors.len());
-            self.current.insert(slot, self.tensors.len());
-            self.tensors.push(Tensor {
-                kind,
-                slot,
-                dtype,
-                length,
-                freed: false,
-                updated: false,
-                read: false,
-            });
+            self.make(slot as usize, output, like);
         }
         self.steps.push(Step {
             operation,
@@ -234,6 +191,58 @@ impl Group {
             prepared: (cutting.prepares > 0).then(Arc::default),
         });
         Ok(true)
+    }
+
+    /// Whether the group has commands, or prepared weights, enough.
+    fn is_full(&self, cutting: &Cutting) -> bool {
+        let another = self.prepared > 0 && cutting.prepares > 0;
+        self.steps.len() >= MAX_STEPS || another && self.prepared + cutting.prepares > MAX_PREPARED
+    }
+
+    /// Whether a segment of `batch` images can have all tensors that a command reads.
+    fn all_fit(
+        &self,
+        heap: &Heap,
+        cutting: &Cutting,
+        words: &[f64],
+        batch: usize,
+    ) -> Outcome<bool> {
+        let mut inputs = cutting.inputs.iter();
+        let fit =
+            inputs.all(|&(index, input)| self.fits(heap, words[index] as usize, input, batch));
+        Ok(fit && (!cutting.one_length || self.of_one_length(heap, &cutting.inputs, words)?))
+    }
+
+    /// Adds the tensor that a command makes in `slot`; `like` is the first that it reads.
+    fn make(&mut self, slot: usize, output: Output, like: Option<Tensor>) {
+        let (kind, dtype, length) = match output {
+            Output::Images(dtype, length) => (Kind::Made, dtype, length),
+            Output::LikeFirst => (
+                Kind::Made,
+                DType::Float32,
+                like.map_or(0, |like| like.length),
+            ),
+            Output::TypedAsFirst(length) => (
+                Kind::Made,
+                like.map_or(DType::Float32, |like| like.dtype),
+                length,
+            ),
+            Output::Sum(length) => (Kind::Sum, DType::Float32, length),
+            Output::EachSegment(length) => {
+                let segments = self.segmentation().segments;
+                (Kind::Rows, DType::Float64, segments * length)
+            }
+        };
+        self.current.insert(slot, self.tensors.len());
+        self.tensors.push(Tensor {
+            kind,
+            slot,
+            dtype,
+            length,
+            freed: false,
+            updated: false,
+            read: false,
+        });
     }
 
     /// Whether all inputs of a command have one length.
