@@ -3,6 +3,7 @@
 import {
   add,
   addRelu,
+  addThreshold,
   avgPool2d,
   batchNorm,
   conv2d,
@@ -85,7 +86,7 @@ type Norm = keyof typeof norms;
 function forward(x: Tensor, net: Network, norm: Norm): Tensor {
   const first = norms[norm](conv2d(x, net.first, undefined, { padding: 1 }), net);
   const second = norms[norm](conv2d(first, net.second, net.beta, { padding: 1 }), net, first);
-  const sum = silu(addRelu(maximum(second, net.tau), first));
+  const sum = addThreshold(silu(addRelu(maximum(second, net.tau), first)), first, net.tau);
   const mixed = conv2d(sum, net.depthwise, undefined, { padding: 1, groups: channels });
   const part = slice(mixed, { starts: [0, 1, 0, 0], ends: [batch, size - 1, size, channels] });
   const padded = pad(part, [

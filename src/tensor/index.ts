@@ -129,6 +129,7 @@ export {
   type WeightStandardizeOptions,
   weightStandardize,
 } from './operations/standardize';
+export { addThreshold } from './operations/threshold';
 export { type Profile, type ProfileOptions, type ProfileRow, profile } from './profile';
 export { scope } from './scope';
 export type { Shape } from './shape';

@@ -122,6 +122,11 @@ describe('the norm', () => {
     affine.alpha!.copyFrom(new Float32Array(20).fill(0.25));
     const expected = values(input.maximum(input.mul(0.25).add(unit.tau)));
     expect(values(affine.call(input))).toEqual(expected);
+    // Of a pair, the sum: in one pass without a slope.
+    const shortcut = noise([50, 20], 3);
+    for (const layer of [unit, affine]) {
+      expect(values(layer.call([input, shortcut]))).toEqual(values(layer.call(input.add(shortcut))));
+    }
   });
 
   it('F10: gradients are orthogonal to input and weight, as far as epsilon lets them be', () => {

@@ -1,12 +1,17 @@
 import { EvenkeelError } from '../../errors';
 import { checkOptions, optionNames } from '../../options';
-import type { Tensor } from '../../tensor';
+import { addThreshold, type Tensor } from '../../tensor';
 import { filterResponseNorm } from '../../tensor/operations/normalization';
 import { checkChoice, checkInteger, checkRange, formatOptions } from '../check';
 import { constant, zeros } from '../init';
 import { Module } from '../module';
 import { Parameter } from '../parameter';
-import { NormalizationLayer, type NormalizationLayerOptions, normalizationLayerNames } from './affine';
+import {
+  NormalizationLayer,
+  type NormalizationLayerOptions,
+  normalizationLayerNames,
+  type ResidualPair,
+} from './affine';
 
 /** Options of {@link FilterResponseNorm}. */
 export interface FilterResponseNormOptions extends NormalizationLayerOptions {
@@ -130,8 +135,10 @@ const thresholdedLinearUnitOptions = optionNames<ThresholdedLinearUnitOptions>({
 /**
  * `max(x, tau)`, or `max(x, alpha x + tau)`, with a learned threshold for each channel (Singh and Krishnan 2020, section 3.2). With `tau = 0`, its first
  * value, it is ReLU. At a tie the gradient goes to `x`.
+ *
+ * Called with a pair of tensors of one shape, a branch and its shortcut, it takes their sum for `x`, in one pass unless it has a slope.
  */
-export class ThresholdedLinearUnit extends Module {
+export class ThresholdedLinearUnit extends Module<Tensor | ResidualPair> {
   /** Learned threshold `[channels]`, without weight decay. */
   readonly tau: Parameter;
   /** Learned slope `[channels]`, first 0, without weight decay; `undefined` unless asked for. */
@@ -145,11 +152,17 @@ export class ThresholdedLinearUnit extends Module {
     this.alpha = (options.affine ?? false) ? new Parameter(zeros([channels]), { decay: false }) : undefined;
   }
 
-  override forward(input: Tensor): Tensor {
-    return input.maximum(this.alpha === undefined ? this.tau : input.mul(this.alpha).add(this.tau));
+  override forward(input: Tensor | ResidualPair): Tensor {
+    if (!isPair(input)) return input.maximum(this.alpha === undefined ? this.tau : input.mul(this.alpha).add(this.tau));
+    const [branch, shortcut] = input;
+    return this.alpha === undefined ? addThreshold(branch, shortcut, this.tau) : this.forward(branch.add(shortcut));
   }
 
   override describe(): string {
     return formatOptions({ channels: this.tau.size, affine: this.alpha === undefined ? undefined : true });
   }
+}
+
+function isPair(input: Tensor | ResidualPair): input is ResidualPair {
+  return Array.isArray(input);
 }

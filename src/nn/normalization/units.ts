@@ -1,7 +1,8 @@
 import type { Tensor } from '../../tensor';
 import type { ResidualPair } from '../layers/affine';
+import { ThresholdedLinearUnit } from '../layers/filter-response-norm';
 import { Module } from '../module';
-import type { ResidualSum } from './residual-sum';
+import { ResidualSum } from './residual-sum';
 
 /** A weight layer with what its method puts in front. */
 export class PreparedWeight extends Module {
@@ -67,8 +68,16 @@ export class NormalizedSum extends Module<ResidualPair> {
   }
 
   override forward([branch, shortcut]: ResidualPair): Tensor {
-    const sum = this.sum.call([this.normalize?.call(branch) ?? branch, shortcut]);
-    const activated = this.activate?.call(sum) ?? sum;
+    const activated = this.#activated([this.normalize?.call(branch) ?? branch, shortcut]);
     return this.after?.call(activated) ?? activated;
+  }
+
+  /** The activation of the sum, in one pass where the activation adds by itself and the method has nothing to say about the sum. */
+  #activated(pair: ResidualPair): Tensor {
+    if (this.activate instanceof ThresholdedLinearUnit && this.sum.constructor === ResidualSum) {
+      return this.activate.call(pair);
+    }
+    const sum = this.sum.call(pair);
+    return this.activate?.call(sum) ?? sum;
   }
 }

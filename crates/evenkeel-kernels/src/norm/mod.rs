@@ -10,7 +10,7 @@
 //! | [`switchable`] | positions; of those, mixtures over channels and over the batch | sample and channel |
 //! | [`layer_channels`] | channels | sample and position |
 //! | [`rms`] | channels, without centring | sample and position |
-//! | [`filter_response`] | positions, without centring | sample and channel |
+//! | [`filter_response`] | positions, without centring | sample and channel; [`threshold`] is its activation behind a residual sum |
 //! | [`independent`] | batch and positions, with dropout | channel |
 //! | [`kalman`] | a group of samples and positions, with a prior | channel; [`kalman_transition`] predicts the prior, [`kalman_link`] does all of it |
 //! | [`proxy`] | as [`group`], and those of a Gaussian proxy after the activation | sample and group, channel |
@@ -62,6 +62,7 @@ pub mod proxy;
 pub mod renorm;
 pub mod rms;
 pub mod switchable;
+pub mod threshold;
 
 pub use geometry::{Affine, AffineGradients, Shape};
 pub(crate) use sum_rows::sum_rows;

@@ -14,7 +14,7 @@ use evenkeel_kernels::norm::batch::{self, RunningStatistics};
 use evenkeel_kernels::norm::filter_response::{
     self, Ending, Epsilon, EpsilonForm, FilterResponseGradients, FilterResponseNorm,
 };
-use evenkeel_kernels::norm::{AffineGradients, Shape, group, layer_channels, rms};
+use evenkeel_kernels::norm::{AffineGradients, Shape, group, layer_channels, rms, threshold};
 
 pub const OPERATIONS: Family = &[
     ("batch_norm", batch_training),
@@ -29,6 +29,8 @@ pub const OPERATIONS: Family = &[
     ("rms_norm_backward", root_mean_square_gradient),
     ("filter_response_norm", filter_response),
     ("filter_response_norm_backward", filter_response_gradient),
+    ("add_threshold", add_threshold),
+    ("add_threshold_backward", add_threshold_gradient),
 ];
 
 pub const CUTS: Cuts = &[
@@ -43,6 +45,11 @@ pub const CUTS: Cuts = &[
     (
         "filter_response_norm_backward",
         Cut::Images(cut_filter_response_gradient),
+    ),
+    ("add_threshold", Cut::Images(cut_add_threshold)),
+    (
+        "add_threshold_backward",
+        Cut::Images(cut_add_threshold_gradient),
     ),
 ];
 
@@ -303,6 +310,71 @@ fn filter_response_gradient(heap: &mut Heap, arguments: &mut Arguments) -> Outco
             gradients,
         )?)
     })
+}
+
+/// The arguments of [`add_threshold`] and its gradient.
+struct AddThreshold {
+    terms: [usize; 2],
+    tau: usize,
+    shape: Shape,
+}
+
+impl AddThreshold {
+    fn read(arguments: &mut Arguments) -> Outcome<Self> {
+        Ok(AddThreshold {
+            terms: [arguments.slot()?, arguments.slot()?],
+            tau: arguments.slot()?,
+            shape: shape(arguments)?,
+        })
+    }
+
+    fn get<'a>(&self, heap: &'a Heap) -> Outcome<[&'a [f32]; 3]> {
+        let [a, b] = self.terms;
+        Ok([heap.f32(a)?, heap.f32(b)?, heap.f32(self.tau)?])
+    }
+}
+
+/// `[output] add_threshold(a, b, tau, batch, positions, channels)`.
+fn add_threshold(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
+    let sum = AddThreshold::read(arguments)?;
+    fill(heap, arguments, [sum.shape.elements()?], |heap, [y]| {
+        let [a, b, tau] = sum.get(heap)?;
+        Ok(threshold::add_threshold_forward(a, b, tau, y)?)
+    })
+}
+
+/// `[gradients of the sum, tau] add_threshold_backward(outputGradient, a, b, tau, batch, positions, channels, wants …)`.
+fn add_threshold_gradient(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
+    let gradient = arguments.slot()?;
+    let sum = AddThreshold::read(arguments)?;
+    let lengths = [sum.shape.elements()?, sum.shape.channels];
+    fill_wanted(heap, arguments, lengths, |heap, [dsum, dtau]| {
+        let ([a, b, tau], dy) = (sum.get(heap)?, heap.f32(gradient)?);
+        Ok(threshold::add_threshold_backward(
+            a, b, tau, dy, dsum, dtau,
+        )?)
+    })
+}
+
+/// The arguments of [`AddThreshold`].
+fn cut_add_threshold_arguments(cutter: &mut Cutter) -> Outcome<Shape> {
+    cutter.images()?;
+    cutter.images()?;
+    cutter.wholes(1)?;
+    cutter.batch()?;
+    shape(cutter.arguments())
+}
+
+fn cut_add_threshold(cutter: &mut Cutter) -> Outcome {
+    let shape = cut_add_threshold_arguments(cutter)?;
+    cutter.makes(shape.elements()?);
+    Ok(())
+}
+
+fn cut_add_threshold_gradient(cutter: &mut Cutter) -> Outcome {
+    cutter.images()?;
+    let shape = cut_add_threshold_arguments(cutter)?;
+    cut_gradients(cutter, shape, &[shape.channels])
 }
 
 fn cut_group(cutter: &mut Cutter) -> Outcome {
