@@ -5,7 +5,7 @@ use super::plan;
 use super::window::{Part, View, Views, destination_offsets, source_offsets, view_rows};
 use crate::gemm::lanes;
 use crate::gemm::panels::{Panels, Strided, pack_panel};
-use crate::gemm::prepared::with_prepared;
+use crate::gemm::prepared::with_prepared_parts;
 use crate::gemm::rows::RowProduct;
 use crate::gemm::scratch::{with_indices, with_scratch};
 use crate::gemm::target::Target;
@@ -79,10 +79,11 @@ fn sweep(
     let tables = plan.parts.largest();
     // SAFETY: tasks have different destination pixels or different panels.
     let target = unsafe { Target::new(destination) };
-    let pack = |packed: &mut [f32]| {
-        pack_weights(geometry, views, direction, panels, weight, packed);
+    let pack = |panel: usize, packed: &DisjointMut<'_, f32>| {
+        pack_weights(geometry, views, direction, panels, panel, weight, packed);
     };
-    with_prepared(packed_length, pack, |packed| {
+    let (count, work) = (panels.count(), geometry.weight_length());
+    with_prepared_parts(packed_length, count, work, pack, |packed| {
         with_indices(|offsets| {
             for view in &views.views {
                 source_offsets(&views.frame, view, &tables, offsets);
@@ -153,48 +154,46 @@ pub(super) fn with_source<R>(
     }
 }
 
-/// Packs the weights of every view and group, in the order in which `sweep` takes them.
+/// Packs a panel of the weights of every view and group, in the order in which `sweep` takes them.
 fn pack_weights(
     geometry: &Conv2dGeometry,
     views: &Views,
     direction: Direction,
     panels: Panels,
+    index: usize,
     weight: &[f32],
-    packed: &mut [f32],
+    packed: &DisjointMut<'_, f32>,
 ) {
     let groups = geometry.options().groups;
     let (inputs, outputs) = (geometry.group_inputs(), geometry.group_outputs());
     let all_outputs = geometry.out_channels();
-    let parts = DisjointMut::new(packed);
-    for_each_task(panels.count(), geometry.weight_length(), |index| {
-        let panel = panels.panel(index);
-        let mut start = 0;
-        for view in &views.views {
-            let depth = view.depth();
-            for group in 0..groups {
-                let begin = start + depth * panel.start;
-                // SAFETY: every view, group and panel has its own place: `depth` rows of the panel's width, one after another.
-                let to = unsafe { parts.part(begin..begin + depth * panel.width) };
-                start += depth * panels.padded_columns();
-                let rows = if direction == Direction::Forward {
-                    inputs
-                } else {
-                    outputs
+    let panel = panels.panel(index);
+    let mut start = 0;
+    for view in &views.views {
+        let depth = view.depth();
+        for group in 0..groups {
+            let begin = start + depth * panel.start;
+            // SAFETY: every view, group and panel has its own place: `depth` rows of the panel's width, one after another.
+            let to = unsafe { packed.part(begin..begin + depth * panel.width) };
+            start += depth * panels.padded_columns();
+            let rows = if direction == Direction::Forward {
+                inputs
+            } else {
+                outputs
+            };
+            for (to, &tap) in to.chunks_exact_mut(rows * panel.width).zip(&view.weights) {
+                let (row_stride, column_stride) = match direction {
+                    Direction::Forward => (all_outputs, 1),
+                    Direction::Backward => (1, all_outputs),
                 };
-                for (to, &tap) in to.chunks_exact_mut(rows * panel.width).zip(&view.weights) {
-                    let (row_stride, column_stride) = match direction {
-                        Direction::Forward => (all_outputs, 1),
-                        Direction::Backward => (1, all_outputs),
-                    };
-                    let source = Strided {
-                        values: weight,
-                        origin: tap * inputs * all_outputs + group * outputs,
-                        row_stride,
-                        column_stride,
-                    };
-                    pack_panel(to, panel, rows, source);
-                }
+                let source = Strided {
+                    values: weight,
+                    origin: tap * inputs * all_outputs + group * outputs,
+                    row_stride,
+                    column_stride,
+                };
+                pack_panel(to, panel, rows, source);
             }
         }
-    });
+    }
 }

@@ -25,20 +25,10 @@ impl Line {
 ///
 /// # Panics
 /// Where they hold less.
-pub(super) fn floats(lines: &[Line], length: usize) -> &[f32] {
-    assert!(lines.len() >= Line::count(length));
-    // SAFETY: `lines` holds at least `length` initialized f32 in a row (`Line` is `repr(C)` and has no padding: 16 f32 are 64 bytes,
-    // its alignment).
-    unsafe { std::slice::from_raw_parts(lines.as_ptr().cast::<f32>(), length) }
-}
-
-/// The first `length` f32 of `lines`.
-///
-/// # Panics
-/// Where they hold less.
 pub(super) fn floats_mut(lines: &mut [Line], length: usize) -> &mut [f32] {
     assert!(lines.len() >= Line::count(length));
-    // SAFETY: as in `floats`, and the borrow is exclusive.
+    // SAFETY: `lines` holds at least `length` initialized f32 in a row (`Line` is `repr(C)` and has no padding: 16 f32 are 64 bytes,
+    // its alignment), and the borrow is exclusive.
     unsafe { std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast::<f32>(), length) }
 }
 

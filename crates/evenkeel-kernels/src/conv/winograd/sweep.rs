@@ -6,10 +6,10 @@ use super::ahead::{Soon, pays};
 use super::kernel::{Direction, transform_panel};
 use super::lines::Lines;
 use super::steps::{Layout, Matrices, Multiply, TransformOutput, TransformSource};
-use super::tiles::Tiling;
+use super::tiles::{Tiling, groups};
 use crate::gemm::lanes;
 use crate::gemm::panels::Panels;
-use crate::gemm::prepared::with_prepared;
+use crate::gemm::prepared::with_prepared_parts;
 use crate::gemm::scratch::with_scratch;
 use crate::gemm::target::Target;
 use crate::isa::dispatch;
@@ -182,22 +182,29 @@ impl<
         let widest = (0..panels.count())
             .map(|index| panels.panel(index).width)
             .max();
-        let source_layout = Layout::new(plan.group, rows, Self::SOURCES);
-        let product_layout = Layout::new(plan.group, widest.unwrap_or(0), Self::PRODUCTS);
+        let tasks = self.tiling.count().div_ceil(plan.tiles);
+        let tiles = |task| piece(task, plan.tiles, self.tiling.count());
+        let room = [0, tasks.saturating_sub(1)]
+            .into_iter()
+            .flat_map(|task| groups(tiles(task), plan.group))
+            .map(|group| group.len())
+            .max()
+            .unwrap_or(0);
+        let source_layout = Layout::new(room, rows, Self::SOURCES);
+        let product_layout = Layout::new(room, widest.unwrap_or(0), Self::PRODUCTS);
         let kernel_layout = self.matrices(rows);
         let ahead = pays(self.direction, self.source.len() + self.target.length());
-        let transform = |packed: &mut [f32]| self.transform_kernels(packed);
-        with_prepared(kernel_layout.length(panels), transform, |packed| {
-            let tasks = self.tiling.count().div_ceil(plan.tiles);
+        let transform =
+            |panel: usize, packed: &DisjointMut<'_, f32>| self.transform_kernels(panel, packed);
+        let (length, work) = (kernel_layout.length(panels), 4 * self.weight.len());
+        with_prepared_parts(length, panels.count(), work, transform, |packed| {
             for_each_task(tasks, self.geometry.multiplications(), |task| {
-                let tiles = piece(task, plan.tiles, self.tiling.count());
                 let length = source_layout.length() + product_layout.length();
                 with_scratch(length + source_layout.tile, |scratch| {
                     let (transformed, scratch) = scratch.split_at_mut(source_layout.length());
                     let (products, zeros) = scratch.split_at_mut(product_layout.length());
                     zeros.fill(0.0);
-                    for first in tiles.clone().step_by(plan.group) {
-                        let group = first..(first + plan.group).min(tiles.end);
+                    for group in groups(tiles(task), plan.group) {
                         dispatch(TransformSource::<L, SOURCE, KERNEL, PRODUCT, OUT> {
                             tiling: self.tiling,
                             tiles: group.clone(),
@@ -258,26 +265,23 @@ impl<
         });
     }
 
-    /// Transforms all kernels, panel after panel.
-    fn transform_kernels(&self, packed: &mut [f32]) {
+    /// Transforms the kernels of panel `index`.
+    fn transform_kernels(&self, index: usize, packed: &DisjointMut<'_, f32>) {
         let (panels, rows) = (self.panels, self.tiling.channels);
         let layout = self.matrices(rows);
-        let parts = DisjointMut::new(packed);
-        for_each_task(panels.count(), 4 * self.weight.len(), |index| {
-            let panel = panels.panel(index);
-            let start = layout.start(panels, index);
-            // SAFETY: panels do not overlap: each starts where the one before it ends.
-            let part = unsafe { parts.part(start..start + layout.panel_length(panel)) };
-            transform_panel::<L, SOURCE, KERNEL, PRODUCT, OUT>(
-                self.geometry,
-                self.direction,
-                panels,
-                panel,
-                0..rows,
-                self.weight,
-                part,
-            );
-        });
+        let panel = panels.panel(index);
+        let start = layout.start(panels, index);
+        // SAFETY: panels do not overlap: each starts where the one before it ends.
+        let part = unsafe { packed.part(start..start + layout.panel_length(panel)) };
+        transform_panel::<L, SOURCE, KERNEL, PRODUCT, OUT>(
+            self.geometry,
+            self.direction,
+            panels,
+            panel,
+            0..rows,
+            self.weight,
+            part,
+        );
     }
 
     /// Where there are more weights than pixels: the source is transformed first, then every task takes some panels, whose

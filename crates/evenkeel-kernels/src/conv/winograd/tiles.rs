@@ -24,6 +24,22 @@ pub(super) struct Tiling {
     pub step: usize,
 }
 
+/// Cuts `tiles` into groups of `group`. A rest of up to a quarter of that goes with the last group: by itself it would go through all
+/// weights for a few tiles.
+pub(super) fn groups(tiles: Range<usize>, group: usize) -> impl Iterator<Item = Range<usize>> {
+    let mut first = tiles.start;
+    std::iter::from_fn(move || {
+        let left = tiles.end - first;
+        let count = if left <= group + group / 4 {
+            left
+        } else {
+            group
+        };
+        first += count;
+        (count > 0).then_some(first - count..first)
+    })
+}
+
 /// One tile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Tile {
@@ -224,6 +240,27 @@ pub(super) unsafe fn transform_input<
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn groups_take_every_tile_once_and_leave_no_small_rest() {
+        for (tiles, group) in [
+            (5..5, 24),
+            (0..24, 24),
+            (3..52, 24),
+            (0..100, 24),
+            (0..7, 2),
+        ] {
+            let mut next = tiles.start;
+            for range in groups(tiles.clone(), group) {
+                assert_eq!(range.start, next);
+                assert!(range.len() <= group + group / 4);
+                assert!(4 * range.len() > group || range == tiles);
+                next = range.end;
+            }
+            assert_eq!(next, tiles.end);
+        }
+        assert!(groups(0..49, 24).eq([0..24, 24..49]));
+    }
 
     #[test]
     fn tiles_go_through_the_batch_from_any_start() {
