@@ -6,7 +6,7 @@ use crate::isa::{Simd, SimdOp};
 
 /// Scratch memory of [`Outputs`].
 pub(super) fn scratch_length(lanes: usize) -> usize {
-    SLOTS * POINTS * OUTPUTS * lanes
+    SLOTS * (POINTS - 1) * OUTPUTS * lanes
 }
 
 /// The outputs of some tiles.
@@ -26,7 +26,7 @@ pub(super) struct Outputs<'a> {
     /// The outputs, from pixel `first` on.
     pub to: &'a mut [f32],
     pub first: usize,
-    /// Of [`scratch_length`]: products transformed along columns, `[tile][row][column of points][lane]`.
+    /// Of [`scratch_length`]: products transformed along columns, `[tile][row][column of points but the last][lane]`.
     pub halves: &'a mut [f32],
 }
 
@@ -54,103 +54,138 @@ impl SimdOp for &mut Outputs<'_> {
             // SAFETY: as asserted.
             unsafe {
                 match self.channels {
-                    1 => self.multiply::<S, 1>(s, column),
-                    2 => self.multiply::<S, 2>(s, column),
-                    3 => self.multiply::<S, 3>(s, column),
-                    4 => self.multiply::<S, 4>(s, column),
+                    1 => self.run::<S, 1>(s, column),
+                    2 => self.run::<S, 2>(s, column),
+                    3 => self.run::<S, 3>(s, column),
+                    4 => self.run::<S, 4>(s, column),
                     channels => unreachable!("{channels} channels"),
                 }
-                self.finish(s, column);
             }
         }
     }
 }
 
 impl Outputs<'_> {
-    /// Multiplies one vector of channels from `column` on, a column of points at a time, whose kernel stays in registers.
+    /// One vector of channels from `column` on.
     ///
     /// # Safety
     /// `call` must have checked, and the channels must exist.
     #[inline(always)]
-    unsafe fn multiply<S: Simd, const CHANNELS: usize>(&mut self, s: S, column: usize) {
+    unsafe fn run<S: Simd, const CHANNELS: usize>(&mut self, s: S, column: usize) {
         // SAFETY: the caller's promise.
         unsafe {
-            let kernel = self.kernel.as_ptr().add(column * SQUARE * CHANNELS);
-            for k in 0..POINTS {
-                let kernel = kernel.add(k * POINTS * CHANNELS * S::LANES);
-                let mut factors = [[s.zero(); CHANNELS]; POINTS];
-                for row in 0..POINTS {
-                    for channel in 0..CHANNELS {
-                        let index = row * CHANNELS + channel;
-                        factors[row][channel] = s.load(kernel.add(index * S::LANES));
-                    }
-                }
-                let source = self.source.as_ptr().add(k * POINTS * SLOTS * QUAD);
+            for k in 0..POINTS - 1 {
+                let factors = self.factors::<S, CHANNELS>(s, column, k);
                 let mut to = self.halves.as_mut_ptr().add(k * S::LANES);
                 for tile in self.tiles {
-                    let source = source.add(tile.slot * QUAD);
-                    let mut products = [s.zero(); POINTS];
-                    for row in 0..POINTS {
-                        let source = source.add(row * SLOTS * QUAD);
-                        let mut sum = s.mul(s.splat(*source), factors[row][0]);
-                        for channel in 1..CHANNELS {
-                            sum = s.fma(s.splat(*source.add(channel)), factors[row][channel], sum);
-                        }
-                        products[row] = sum;
-                    }
-                    let values = Four::output(s, products);
+                    let values = self.multiply(s, factors, k, tile);
                     for row in 0..OUTPUTS {
-                        s.store(values[row], to.add(row * POINTS * S::LANES));
+                        s.store(values[row], to.add(row * (POINTS - 1) * S::LANES));
                     }
-                    to = to.add(OUTPUTS * POINTS * S::LANES);
+                    to = to.add(OUTPUTS * (POINTS - 1) * S::LANES);
                 }
             }
-        }
-    }
-
-    /// Transforms the products along rows and stores the outputs.
-    ///
-    /// # Safety
-    /// `call` must have checked, and the channels must exist.
-    #[inline(always)]
-    unsafe fn finish<S: Simd>(&mut self, s: S, column: usize) {
-        let lanes = S::LANES.min(self.columns - column);
-        // SAFETY: the caller's promise.
-        unsafe {
+            let factors = self.factors::<S, CHANNELS>(s, column, POINTS - 1);
+            let mut halves = self.halves.as_ptr();
+            let lanes = S::LANES.min(self.columns - column);
             let start = match self.bias {
                 Some(bias) => s.load_partial(bias.as_ptr().add(column), lanes),
                 None => s.zero(),
             };
-            for (index, tile) in self.tiles.iter().enumerate() {
-                let [height, width] = tile.size;
-                let mut from = self
-                    .halves
-                    .as_ptr()
-                    .add(index * OUTPUTS * POINTS * S::LANES);
+            for tile in self.tiles {
+                let last = self.multiply(s, factors, POINTS - 1, tile);
                 let to = (tile.pixel - self.first) * self.columns + column;
-                let mut to = self.to.as_mut_ptr().add(to);
-                for _ in 0..height {
-                    let mut products = [s.zero(); POINTS];
-                    for k in 0..POINTS {
-                        products[k] = s.load(from.add(k * S::LANES));
-                    }
-                    let values = Four::output(s, products);
-                    if width == OUTPUTS && lanes == S::LANES {
+                let to = self.to.as_mut_ptr().add(to);
+                if tile.size == [OUTPUTS; 2] && lanes == S::LANES {
+                    for row in 0..OUTPUTS {
+                        let values = finish(s, halves, row, last[row]);
+                        let to = to.add(row * self.width * self.columns);
                         for i in 0..OUTPUTS {
                             s.store(s.add(values[i], start), to.add(i * self.columns));
                         }
-                    } else {
-                        for i in 0..OUTPUTS {
-                            if i < width {
-                                let to = to.add(i * self.columns);
-                                s.store_partial(s.add(values[i], start), to, lanes);
+                    }
+                } else {
+                    for row in 0..OUTPUTS {
+                        if row < tile.size[0] {
+                            let values = finish(s, halves, row, last[row]);
+                            let to = to.add(row * self.width * self.columns);
+                            for i in 0..OUTPUTS {
+                                if i < tile.size[1] {
+                                    let value = s.add(values[i], start);
+                                    s.store_partial(value, to.add(i * self.columns), lanes);
+                                }
                             }
                         }
                     }
-                    from = from.add(POINTS * S::LANES);
-                    to = to.wrapping_add(self.width * self.columns);
                 }
+                halves = halves.add(OUTPUTS * (POINTS - 1) * S::LANES);
             }
         }
     }
+
+    /// The kernel's column of points `k`, which stays in registers.
+    ///
+    /// # Safety
+    /// `call` must have checked, and the channels must exist.
+    #[inline(always)]
+    unsafe fn factors<S: Simd, const CHANNELS: usize>(
+        &self,
+        s: S,
+        column: usize,
+        k: usize,
+    ) -> [[S::F32; CHANNELS]; POINTS] {
+        let mut factors = [[s.zero(); CHANNELS]; POINTS];
+        for row in 0..POINTS {
+            for channel in 0..CHANNELS {
+                let index = (k * POINTS + row) * CHANNELS + channel;
+                let index = column * SQUARE * CHANNELS + index * S::LANES;
+                // SAFETY: the caller's promise.
+                factors[row][channel] = unsafe { s.load(self.kernel.as_ptr().add(index)) };
+            }
+        }
+        factors
+    }
+
+    /// The products of a tile in a column of points, transformed along it.
+    ///
+    /// # Safety
+    /// `call` must have checked.
+    #[inline(always)]
+    unsafe fn multiply<S: Simd, const CHANNELS: usize>(
+        &self,
+        s: S,
+        factors: [[S::F32; CHANNELS]; POINTS],
+        k: usize,
+        tile: &Tile,
+    ) -> [S::F32; OUTPUTS] {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let source = self.source.as_ptr();
+            let source = source.add((k * POINTS * SLOTS + tile.slot) * QUAD);
+            let mut products = [s.zero(); POINTS];
+            for row in 0..POINTS {
+                let source = source.add(row * SLOTS * QUAD);
+                let mut sum = s.mul(s.splat(*source), factors[row][0]);
+                for channel in 1..CHANNELS {
+                    sum = s.fma(s.splat(*source.add(channel)), factors[row][channel], sum);
+                }
+                products[row] = sum;
+            }
+            Four::output(s, products)
+        }
+    }
+}
+
+/// The outputs of a row of a tile, from what was stored of all columns of points but the last.
+///
+/// # Safety
+/// `halves` must hold a tile.
+#[inline(always)]
+unsafe fn finish<S: Simd>(s: S, halves: *const f32, row: usize, last: S::F32) -> [S::F32; OUTPUTS] {
+    let mut products = [last; POINTS];
+    for k in 0..POINTS - 1 {
+        // SAFETY: the caller's promise.
+        products[k] = unsafe { s.load(halves.add((row * (POINTS - 1) + k) * S::LANES)) };
+    }
+    Four::output(s, products)
 }

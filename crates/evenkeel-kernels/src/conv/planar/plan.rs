@@ -6,7 +6,7 @@
 
 use super::interleave::{MOST_CHANNELS, SQUARE_CHANNELS};
 use crate::conv::geometry::Conv2dGeometry;
-use crate::conv::plan::{Algorithm, algorithm};
+use crate::conv::plan::{Algorithm, algorithm, is_first_gradient};
 use crate::conv::window::Parts;
 use crate::gemm::lanes;
 
@@ -37,7 +37,9 @@ pub(in crate::conv) fn is_planar_forward(geometry: &Conv2dGeometry) -> bool {
         from: geometry.in_channels(),
         to: geometry.out_channels(),
     };
-    is_planar(geometry, geometry.out_size()) && sweeps(geometry, channels, geometry.out_size())
+    is_planar(geometry, geometry.out_size())
+        && sweeps(geometry, channels, geometry.out_size())
+        && !is_first(geometry)
 }
 
 /// The same for the gradient of the input.
@@ -62,10 +64,19 @@ pub(in crate::conv) fn is_planar_gradient(geometry: &Conv2dGeometry) -> bool {
                 rows * width > GRADIENT_PIXELS
                     || algorithm(geometry, [rows, width]) == Algorithm::Direct
             }
-            // As below: filtering along rows is as fast for 3→16.
-            (_, SQUARE_CHANNELS) => inputs <= 2 && kernel_rows * kernel_columns >= 9,
+            // As below: other algorithms are as fast for 3→16.
+            (_, SQUARE_CHANNELS) => {
+                inputs <= 2 && kernel_rows * kernel_columns >= 9 && !is_first(geometry)
+            }
             _ => true,
         }
+}
+
+/// Whether the square tiles of first layers are faster: 2→16 took 1.2 to 1.3 times as long from planes, 1→16 as long. With eight outputs (half of
+/// the lanes of a tile) planes took 0.5 to 0.8 of their time.
+fn is_first(geometry: &Conv2dGeometry) -> bool {
+    let channels = [geometry.in_channels(), geometry.out_channels()];
+    channels == [2, SQUARE_CHANNELS] && is_first_gradient(geometry)
 }
 
 /// What holds for all passes; `[rows, width]` is the output, or the input for its gradient.
@@ -92,8 +103,8 @@ fn is_planar(geometry: &Conv2dGeometry, [rows, width]: [usize; 2]) -> bool {
 }
 
 /// Whether planes of 16 channels pay in a sweep. As the source always: 16→1 to 16→7 took 0.17 to 0.65 of their time. As the destination, whose
-/// channels fill the lanes of other algorithms, for 1→16 (0.4 to 0.9), and for 2→16 on wide maps (0.6 to 0.9): filtering along rows
-/// is as fast for 3→16, and Winograd's algorithm a fifth faster for 8→16.
+/// channels fill the lanes of other algorithms, for 1→16 (0.4 to 0.9), and for 2→16 on wide maps (0.6 to 0.9; but see [`is_first`]):
+/// filtering along rows is as fast for 3→16, and Winograd's algorithm a fifth faster for 8→16.
 fn sweeps(geometry: &Conv2dGeometry, channels: Channels, [_, width]: [usize; 2]) -> bool {
     channels.to != SQUARE_CHANNELS
         || geometry.kernel() == [3, 3]
