@@ -201,8 +201,7 @@ unsafe impl Terms<1, 1> for Backward<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{at_every_level, same_bits};
-    use rayon::ThreadPoolBuilder;
+    use crate::testing::{assert_same_bits_at_any_thread_count, at_every_level};
 
     fn values(count: usize, seed: usize) -> Vec<f32> {
         let value = |i: usize| ((i * 37 + seed * 11) % 23) as f32 / 4.0 - 2.5;
@@ -265,23 +264,14 @@ mod tests {
         let dy: Vec<f32> = (0..rows * channels)
             .map(|i| 1.0 / (1 + i % 97) as f32)
             .collect();
-        let run = |threads: usize| {
-            let (mut dsum, mut dtau) = (vec![0.0; a.len()], vec![0.0; channels]);
-            let pool = ThreadPoolBuilder::new()
-                .num_threads(threads)
-                .build()
-                .unwrap();
+        assert_same_bits_at_any_thread_count(|| {
+            let (mut y, mut dsum) = (vec![0.0; a.len()], vec![0.0; a.len()]);
+            let mut dtau = vec![0.0; channels];
+            add_threshold_forward(&a, &b, &tau, &mut y).unwrap();
             let gradients = (Some(&mut dsum[..]), Some(&mut dtau[..]));
-            pool.install(|| {
-                add_threshold_backward(&a, &b, &tau, &dy, gradients.0, gradients.1).unwrap();
-            });
-            (dsum, dtau)
-        };
-        let (dsum, dtau) = run(1);
-        for threads in [2, 3] {
-            let (other_dsum, other_dtau) = run(threads);
-            assert!(same_bits(&dsum, &other_dsum) && same_bits(&dtau, &other_dtau));
-        }
+            add_threshold_backward(&a, &b, &tau, &dy, gradients.0, gradients.1).unwrap();
+            vec![y, dsum, dtau]
+        });
     }
 
     #[test]
