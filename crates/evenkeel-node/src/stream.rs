@@ -13,10 +13,12 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::sync::{Arc, Condvar, Mutex, Once, OnceLock, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Commands that may wait before `submit` blocks: a loop that never awaits cannot run away from the compute thread.
 const MAX_PENDING: usize = 1 << 14;
+/// How long the compute thread looks for its next job before it sleeps: between the steps of a small network JavaScript takes less.
+const AWAKE: Duration = Duration::from_micros(50);
 
 /// Where the bytes of a tensor go when the stream has reached the request.
 pub type Reply = Box<dyn FnOnce(Outcome<Vec<u8>>) + Send>;
@@ -105,6 +107,7 @@ impl Stream {
             table,
             failure: None,
             profile: None,
+            stays_awake: std::thread::available_parallelism().is_ok_and(|all| all.get() > 1),
         };
         compute.run_with(threads)?;
         Ok(Stream {
@@ -246,6 +249,8 @@ struct Compute {
     /// The first failure of a command that had no output to poison.
     failure: Option<Failure>,
     profile: Option<Profile>,
+    /// Whether waiting for [`AWAKE`] does not keep a processor from the JavaScript thread.
+    stays_awake: bool,
 }
 
 /// The times of commands.
@@ -358,10 +363,23 @@ impl Compute {
             Ok(job) => Some(job),
             Err(TryRecvError::Empty) => {
                 self.run_group();
-                self.jobs.recv().ok()
+                self.wait()
             }
             Err(TryRecvError::Disconnected) => None,
         }
+    }
+
+    /// Waits for a job, awake at first: the JavaScript thread mostly has the next one within microseconds, and waking up takes as long.
+    fn wait(&self) -> Option<Job> {
+        let start = Instant::now();
+        while self.stays_awake && start.elapsed() < AWAKE {
+            match self.jobs.try_recv() {
+                Ok(job) => return Some(job),
+                Err(TryRecvError::Empty) => std::hint::spin_loop(),
+                Err(TryRecvError::Disconnected) => return None,
+            }
+        }
+        self.jobs.recv().ok()
     }
 
     fn receive(&mut self, slots: &[usize], delivery: &Delivery) {
