@@ -12,9 +12,13 @@ use crate::parallel::{in_segment, threads};
 const SOURCE_BYTES: usize = 192 * 1024;
 /// Destination pixels of a task, at least: every task reads all weights once, and this many pixels hide that.
 const PIXELS: usize = 256;
-/// The same for the gradient of the weights, where a part's pixels and gradients are read many times while the next part's are asked for:
-/// both parts share the second-level cache with a task's sums.
-const WEIGHT_PIXELS: usize = 96;
+/// The same for a small gradient of weights, where the next part is asked for meanwhile: both parts share the second-level cache with the
+/// task's sums, which go through the registers once a part.
+const SMALL_GRADIENT_PIXELS: usize = 96;
+/// Bytes and output channels of a small gradient. (Treated as small, 1024→256, 256→512 and 512→2048 took 1.2 to 1.4 times as long:
+/// where panels are read often, packing them for the first-level cache pays.)
+const SMALL_GRADIENT_BYTES: usize = 128 * 1024;
+const SMALL_GRADIENT_CHANNELS: usize = 256;
 /// Tasks that a call is cut into where there is enough work, for up to this many threads.
 const TASKS: usize = 32;
 
@@ -76,6 +80,9 @@ pub(super) struct WeightPlan {
     pub rows: usize,
     /// Whether a task takes all blocks, so that pixels are copied and packed once, instead of one.
     pub whole: bool,
+    /// Whether the gradient is small: then the output's gradient is not packed, if its channels are whole vectors, and the next part of the
+    /// input is asked for, too.
+    pub small: bool,
 }
 
 /// Plans the gradient of the weights.
@@ -88,20 +95,20 @@ pub(super) fn weights(geometry: &Conv2dGeometry, views: &Views, longest_run: usi
         * 4;
     let fitting = (SOURCE_BYTES / row_bytes.max(1)).max(1) * row_pixels;
     let bytes = geometry.weight_length() * 4;
+    // Copies between zeros overlap: the fewer the better.
+    let small = bytes <= SMALL_GRADIENT_BYTES
+        && geometry.out_channels() <= SMALL_GRADIENT_CHANNELS
+        && !frame.is_padded();
     if bytes > WEIGHT_BYTES {
         WeightPlan {
             parts: Parts::new(frame.batch, rows, row_pixels, (4 * fitting).max(2 * PIXELS)),
             segments: 1,
             rows: longest_run.div_ceil(8).next_multiple_of(48),
             whole: false,
+            small: false,
         }
     } else {
-        // Copies between zeros overlap: the fewer the better.
-        let least = if frame.is_padded() {
-            PIXELS
-        } else {
-            WEIGHT_PIXELS
-        };
+        let least = if small { SMALL_GRADIENT_PIXELS } else { PIXELS };
         let pixels = (total / tasks()).clamp(48, fitting.max(least));
         let parts = Parts::new(frame.batch, rows, row_pixels, pixels);
         let segments = if in_segment() {
@@ -121,6 +128,7 @@ pub(super) fn weights(geometry: &Conv2dGeometry, views: &Views, longest_run: usi
                 longest_run.div_ceil(4).next_multiple_of(48)
             },
             whole,
+            small,
         }
     }
 }

@@ -40,6 +40,9 @@ pub(super) fn backward_weights(
     let longest = view.runs.iter().map(|run| run.length).max().unwrap_or(0);
     let plan = plan::weights(geometry, &views, longest);
     let parts = plan.parts;
+    // One panel lies as if it were packed.
+    let in_place = panels.padded_columns() == panels.columns()
+        && (plan.small || panels.count() == 1 && groups == 1);
     let segment_parts = parts.count().div_ceil(plan.segments).max(1);
     let segments = parts.count().div_ceil(segment_parts);
     if segments == 0 {
@@ -98,7 +101,12 @@ pub(super) fn backward_weights(
                             let part = parts.part(index + 1);
                             let (origin, pixels) = gradient_of(&part);
                             let gradient = &output_gradient[origin..][..pixels * views.channels];
-                            [gradient, &input[views.frame.reads(&part)]]
+                            let source = if plan.small {
+                                &input[views.frame.reads(&part)]
+                            } else {
+                                &[]
+                            };
+                            [gradient, source]
                         } else {
                             [&[][..]; 2]
                         };
@@ -110,7 +118,7 @@ pub(super) fn backward_weights(
                                     row_stride: views.channels,
                                     column_stride: 1,
                                 };
-                                with_right(gradient, panels, pixels, |right| {
+                                with_right(gradient, panels, pixels, in_place, |right| {
                                     let strip = strip_pixels(pixels, panels);
                                     for first in (0..pixels).step_by(strip) {
                                         let count = strip.min(pixels - first);
@@ -157,14 +165,15 @@ fn strip_pixels(pixels: usize, panels: Panels) -> usize {
     pixels.div_ceil(pixels.div_ceil(most).max(1)).max(1)
 }
 
-/// Runs `body` with the gradient of some pixels: where it lies, if its channels are whole vectors, or else packed.
+/// Runs `body` with the gradient of some pixels: where it lies, or packed.
 fn with_right<R>(
     gradient: Strided<'_>,
     panels: Panels,
     pixels: usize,
+    in_place: bool,
     body: impl FnOnce(Right<'_>) -> R,
 ) -> R {
-    if panels.padded_columns() == panels.columns() {
+    if in_place {
         return body(Right::InPlace {
             values: &gradient.values[gradient.origin..],
             stride: gradient.row_stride,
