@@ -172,12 +172,16 @@ impl Ahead {
         self.advance(s);
         if self.next >= self.end {
             let [next, end] = self.then;
-            let step = if next < end { self.step } else { 0 };
-            *self = Ahead {
-                next,
-                step,
-                end,
-                then: [end; 2],
+            *self = if next < end {
+                Ahead {
+                    next,
+                    end,
+                    then: [end; 2],
+                    ..*self
+                }
+            } else {
+                // The last line again: an empty slice may point nowhere, and asking there takes a walk through the page tables.
+                Ahead::none(self.next.wrapping_byte_sub(self.step))
             };
         }
     }
@@ -407,6 +411,7 @@ mod tests {
                 here: &memory,
                 steps,
             });
+            assert!(asked.iter().all(|at| (0..4096).contains(at)));
             for range in [first, then] {
                 for line in range.step_by(16).map(|start| start as isize) {
                     let found = asked.iter().any(|at| (line..line + 16).contains(at));
