@@ -37,9 +37,9 @@ export function spreadOf(ratios: readonly number[]): readonly [median: number, l
   return [median(ratios), Math.min(...ratios), Math.max(...ratios)];
 }
 
-/** How many calls of the given duration fill a round of `seconds`: 1 to 200. */
+/** How many calls of the given duration fill a round of `seconds`: 1 to 10,000. */
 export function callsFor(seconds: number, each: number): number {
-  return Math.max(1, Math.min(200, Math.round(seconds / each)));
+  return Math.max(1, Math.min(10_000, Math.round(seconds / each)));
 }
 
 /** What {@link measure} found, in milliseconds for one call. */

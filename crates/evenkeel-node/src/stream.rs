@@ -369,13 +369,14 @@ impl Compute {
         }
     }
 
-    /// Waits for a job, awake at first: the JavaScript thread mostly has the next one within microseconds, and waking up takes as long.
+    /// Waits for a job, awake at first: the JavaScript thread mostly has the next one within microseconds, and waking up takes as long. It
+    /// yields meanwhile: after a pause both threads may share a processor, where looking without end would keep the job from coming.
     fn wait(&self) -> Option<Job> {
         let start = Instant::now();
         while self.stays_awake && start.elapsed() < AWAKE {
             match self.jobs.try_recv() {
                 Ok(job) => return Some(job),
-                Err(TryRecvError::Empty) => std::hint::spin_loop(),
+                Err(TryRecvError::Empty) => std::thread::yield_now(),
                 Err(TryRecvError::Disconnected) => return None,
             }
         }
