@@ -253,10 +253,14 @@ pub(crate) enum Start<'a> {
 /// `MR` rows by `NV` vectors, kept in registers through all runs: the micro-kernel. Stores the first `rows` rows, and `tail` lanes
 /// of the last vector.
 ///
+/// A function of its own on AArch64, where that costs no instruction set: with all tiles in one function, the compiler kept half of
+/// Winograd's sums in memory.
+///
 /// # Safety
 /// Every row of `a` must be readable through the reach of the runs, `b` for `NV` vectors per element of the runs, and the first
 /// `rows` rows of `c` (and with [`Start::Output`] all) readable and writable for `NV - 1` vectors and `tail` lanes. A bias must have as many values.
-#[inline(always)]
+#[cfg_attr(target_arch = "aarch64", inline(never))]
+#[cfg_attr(not(target_arch = "aarch64"), inline(always))]
 pub(crate) unsafe fn row_tile<S: Simd, const MR: usize, const NV: usize>(
     s: S,
     a: [*const f32; MR],
