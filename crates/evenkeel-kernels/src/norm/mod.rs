@@ -12,7 +12,7 @@
 //! | [`rms`] | channels, without centring | sample and position |
 //! | [`filter_response`] | positions, without centring | sample and channel; [`threshold`] is its activation behind a residual sum |
 //! | [`independent`] | batch and positions, with dropout | channel |
-//! | [`kalman`] | a group of samples and positions, with a prior | channel; [`kalman_transition`] predicts the prior, [`kalman_link`] does all of it |
+//! | [`kalman`] | a group of samples and positions, with a prior | channel; [`kalman::transition`] predicts the prior, [`kalman::link`] does all of it |
 //! | [`proxy`] | as [`group`], and those of a Gaussian proxy after the activation | sample and group, channel |
 //! | [`preconditioning`] | batch and positions, for the gradient of the weight behind | channel |
 //!
@@ -37,7 +37,6 @@ mod columns;
 mod fused;
 mod geometry;
 mod instances;
-mod kalman_products;
 mod moments;
 mod proxy_nodes;
 mod row;
@@ -54,8 +53,6 @@ pub mod filter_response;
 pub mod group;
 pub mod independent;
 pub mod kalman;
-pub mod kalman_link;
-pub mod kalman_transition;
 pub mod layer_channels;
 pub mod preconditioning;
 pub mod proxy;

@@ -9,10 +9,10 @@ use crate::failure::{Failure, Outcome};
 use crate::heap::Heap;
 use evenkeel_kernels::activation::Activation;
 use evenkeel_kernels::norm::kalman::RunningStatistics;
-use evenkeel_kernels::norm::kalman_link::{
-    self, KalmanLink, LinkGradients, PriorWeight, SAVED, ShortcutState, Source,
+use evenkeel_kernels::norm::kalman::link::{
+    self as links, KalmanLink, LinkGradients, PriorWeight, SAVED, ShortcutState, Source,
 };
-use evenkeel_kernels::norm::kalman_transition::{
+use evenkeel_kernels::norm::kalman::transition::{
     self as transitions, Transition, TransitionGradients,
 };
 use evenkeel_kernels::norm::{AffineGradients, Shape};
@@ -161,7 +161,7 @@ fn norm(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
                 first_group_only,
             });
             let link = link(heap, tensors, numbers)?;
-            Ok(kalman_link::forward(link, running, y, state, saved)?)
+            Ok(links::forward(link, running, y, state, saved)?)
         })
     })
 }
@@ -189,7 +189,7 @@ fn norm_gradient(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
     fill_wanted(heap, arguments, lengths, |heap, gradients| {
         let [dx, dgamma, dbeta, residual, state, rest @ ..] = gradients;
         let [transition_weight, bias, noise, prior_weight, shortcut] = rest;
-        Ok(kalman_link::backward(
+        Ok(links::backward(
             link(heap, tensors, numbers)?,
             passed.saved(heap)?,
             passed.gradient(heap)?,

@@ -1,4 +1,6 @@
 use super::*;
+use crate::norm::AffineGradients;
+use crate::norm::batch::RunningStatistics;
 use crate::testing::{
     Bounds, assert_follows, assert_same_bits_at_any_thread_count, at_every_level, coarse_values,
 };

@@ -1,4 +1,5 @@
 use super::*;
+use crate::norm::AffineGradients;
 use crate::testing::{assert_same_bits_at_any_thread_count, at_every_level, coarse_values};
 
 const EPSILON: f32 = 1e-5;
@@ -187,7 +188,7 @@ fn values_far_from_zero_keep_their_digits() {
 
 #[test]
 fn without_a_prior_a_residual_is_that_of_batch_norm() {
-    use super::super::batch::{self, BatchNorm};
+    use crate::norm::batch::{self, BatchNorm};
     at_every_level(|| {
         for (shape, _) in shapes() {
             let elements = shape.elements().unwrap();

@@ -1,5 +1,4 @@
 use super::*;
-use crate::norm::AffineGradients;
 use crate::testing::{assert_same_bits_at_any_thread_count, at_every_level, coarse_values};
 
 fn positive_state(groups: usize, channels: usize, seed: u32) -> Vec<f32> {

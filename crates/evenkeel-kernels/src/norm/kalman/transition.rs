@@ -1,4 +1,4 @@
-//! How the statistics of one layer predict those of the next, for [`super::kalman`]. A *state* is `[2, groups, channels]`: the means
+//! How the statistics of one layer predict those of the next, for [`crate::norm::kalman`]. A *state* is `[2, groups, channels]`: the means
 //! of all groups and channels, then their variances; channels are taken as independent.
 //!
 //! - [`predict`]: through a linear layer, the layer's own weights or learned ones.
@@ -7,9 +7,10 @@
 //!
 //! States are small beside activations, so everything is computed in f64.
 
-use super::geometry::{Affine, check_epsilon, check_optional};
-use super::kalman_products::{LANES, Lanes, Prediction, RowGradients, standard_normal};
+use super::normal_distribution::{LANES, Lanes, standard_normal};
+use super::products::{Prediction, RowGradients};
 use crate::error::{KernelError, Result, check_length, checked_product};
+use crate::norm::geometry::{Affine, AffineGradients, check_epsilon, check_optional};
 use crate::parallel::{DisjointMut, for_each_task, piece};
 
 /// A linear layer, as a transition of states.
@@ -380,7 +381,7 @@ pub fn normalized_backward(
     affine: Affine,
     epsilon: f32,
     gradient: &[f32],
-    gradients: super::geometry::AffineGradients,
+    gradients: AffineGradients,
 ) -> Result {
     let units = check_normalized(before, channels, &affine, epsilon)?;
     check_length("gradient", gradient.len(), before.len())?;
@@ -415,5 +416,5 @@ pub fn normalized_backward(
 }
 
 #[cfg(test)]
-#[path = "kalman_transition_tests.rs"]
+#[path = "transition_tests.rs"]
 mod tests;

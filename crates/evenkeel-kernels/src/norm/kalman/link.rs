@@ -1,19 +1,20 @@
-//! One link of the chain of [`super::kalman`] norms in one call: the prediction through the weight layer in front
-//! ([`super::kalman_transition`]), the norm, and the state for the next link.
+//! One link of the chain of [`kalman`] norms in one call: the prediction through the weight layer in front
+//! ([`super::transition`]), the norm, and the state for the next link.
 //!
 //! States are small; what costs at small batches is the handling of many commands.
 
-use super::geometry::{Affine, AffineGradients, Shape, check_optional};
-use super::kalman::{self, KalmanNorm, Prior, PriorGradients, RunningStatistics};
-use super::kalman_transition::{
+use super::transition::{
     Transition, TransitionGradients, normalized, normalized_backward, predict, predict_backward,
     rectify, rectify_backward,
 };
-use super::scratch::with_f32;
+use super::{KalmanNorm, Prior, PriorGradients, RunningStatistics};
 use crate::activation::Activation;
 use crate::error::{KernelError, Result, check_length};
+use crate::norm::geometry::{Affine, AffineGradients, Shape, check_optional};
+use crate::norm::kalman;
+use crate::norm::scratch::with_f32;
 
-/// Arrays of `[groups, channels]` that the forward pass saves: those of [`kalman::forward`], then the posterior's means and variances.
+/// Arrays of `[groups, channels]` that the forward pass saves: those of [`kalman::forward()`], then the posterior's means and variances.
 pub const SAVED: usize = kalman::SAVED + 2;
 
 /// The weight q of a prior.
@@ -160,7 +161,7 @@ fn with_rectified<R>(
     })
 }
 
-/// [`kalman::forward`] with the prior predicted as [`predict`] does it, and `state` (`[2, groups, channels]`) for the next link:
+/// [`kalman::forward()`] with the prior predicted as [`predict`] does it, and `state` (`[2, groups, channels]`) for the next link:
 /// the posterior, or its [`normalized`] form, plus the shortcut's. `saved` receives [`SAVED`] arrays `[groups, channels]`.
 ///
 /// # Errors
@@ -418,5 +419,5 @@ fn norm_backward(
 }
 
 #[cfg(test)]
-#[path = "kalman_link_tests.rs"]
+#[path = "link_tests.rs"]
 mod tests;
