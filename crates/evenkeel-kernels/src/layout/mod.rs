@@ -151,7 +151,7 @@ pub fn insert<T: Copy + Send + Sync>(x: &[T], part: Part, y: &mut [T], shape: &[
     Ok(())
 }
 
-/// `y` is `value` everywhere but at the part, which is `x`: padding, and the gradient of [`slice`].
+/// `y` is `value` everywhere but at the part, which is `x`: padding, and the gradient of [`slice()`].
 ///
 /// # Errors
 /// As for [`insert`].

@@ -7,6 +7,7 @@ mod activation;
 mod basic;
 mod batch_norm_stages;
 mod binary;
+mod binary_layer;
 mod convolution;
 mod elementwise;
 mod evo_norm;
@@ -17,13 +18,14 @@ mod matrix;
 mod normalization;
 mod normalization_arguments;
 mod optimizer;
-
 mod pooling;
 mod proxy;
 mod random;
 mod reduction;
 mod renorm;
+mod rprelu;
 mod softmax;
+mod standardize;
 mod switchable;
 
 use crate::arguments::Arguments;
@@ -60,6 +62,7 @@ const FAMILIES: &[Family] = &[
     basic::OPERATIONS,
     batch_norm_stages::OPERATIONS,
     binary::OPERATIONS,
+    binary_layer::OPERATIONS,
     convolution::OPERATIONS,
     elementwise::OPERATIONS,
     evo_norm::OPERATIONS,
@@ -74,7 +77,9 @@ const FAMILIES: &[Family] = &[
     random::OPERATIONS,
     reduction::OPERATIONS,
     renorm::OPERATIONS,
+    rprelu::OPERATIONS,
     softmax::OPERATIONS,
+    standardize::OPERATIONS,
     switchable::OPERATIONS,
 ];
 

@@ -7,6 +7,7 @@ use crate::arguments::Arguments;
 use crate::buffer::Buffer;
 use crate::failure::Outcome;
 use crate::heap::Heap;
+use evenkeel_kernels::binary::clipping::clip_units;
 use evenkeel_kernels::optimizer::{
     Adam, Bop, RmsProp, RmsPropState, Sgd, adam_step, bop_step, clip_scale,
     exponential_moving_average_step, rms_prop_step, scale_in_place, sgd_step, sum_of_squares,
@@ -21,6 +22,7 @@ pub const OPERATIONS: Family = &[
     ("swap", swap),
     ("global_norm", global_norm),
     ("clip_by_global_norm", clip_by_global_norm),
+    ("clip_units", clip_each_unit),
 ];
 
 /// `sgd_step(weight, gradient, velocity?, gradientScale, learningRate, weightDecay, momentum, nesterov)`.
@@ -225,4 +227,21 @@ fn clip_by_global_norm(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
         }
     }
     put_number(heap, arguments.output(0)?, norm)
+}
+
+/// `clip_units(gradient, weight, units, clipping, epsilon)`: the gradient is clipped in place.
+fn clip_each_unit(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
+    let (gradient, weight) = (arguments.slot()?, arguments.slot()?);
+    let units = arguments.usize()?;
+    let (clipping, epsilon) = (arguments.f64()?, arguments.f64()?);
+    heap.update([gradient], |heap, [gradient]| {
+        let weight = heap.f32(weight)?;
+        Ok(clip_units(
+            weight,
+            gradient.f32_mut()?,
+            units,
+            clipping,
+            epsilon,
+        )?)
+    })
 }

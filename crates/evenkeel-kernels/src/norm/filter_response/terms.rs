@@ -88,7 +88,7 @@ pub(super) struct Normalize<'a, E> {
 }
 
 impl<'a, E> Normalize<'a, E> {
-    /// `stream`: see [`streams`](crate::norm::columns::streams).
+    /// `stream`: see [`streams`](crate::memory::streams).
     pub fn new(x: &'a [f32], y: &'a mut [f32], ending: E, stream: bool) -> Self {
         assert_eq!(x.len(), y.len());
         Normalize {
@@ -197,7 +197,7 @@ pub(super) struct GradientMap<'a, E> {
 }
 
 impl<'a, E> GradientMap<'a, E> {
-    /// `stream`: see [`streams`](crate::norm::columns::streams).
+    /// `stream`: see [`streams`](crate::memory::streams).
     pub fn new(recompute: Recompute<'a, E>, dx: &'a mut [f32], stream: bool) -> Self {
         assert_eq!(recompute.x.len(), dx.len());
         GradientMap {

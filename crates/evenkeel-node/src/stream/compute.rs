@@ -1,243 +1,26 @@
-//! A device as a stream: one compute thread, a first-in-first-out queue, and back-pressure.
+//! The compute thread's end of a stream: it takes jobs from the queue and runs their commands, one by one or as a group.
 
+use super::profile::Profile;
+use super::queue::{Job, Pending};
 use crate::arguments::Arguments;
-use crate::buffer::{DType, Pool};
+use crate::buffer::Pool;
 use crate::failure::{Failure, Outcome};
 use crate::heap::Heap;
-use crate::loader::{Batch, Delivery, Loader};
+use crate::loader::Delivery;
 use crate::operations::{self, Entry, run_command};
 use crate::segments::cutting::{Cut, Stages};
 use crate::segments::execution;
 use crate::segments::group::Group;
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
-use std::sync::{Arc, Condvar, Mutex, Once, OnceLock, PoisonError};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::{Duration, Instant};
 
-/// Commands that may wait before `submit` blocks: a loop that never awaits cannot run away from the compute thread.
-const MAX_PENDING: usize = 1 << 14;
 /// How long the compute thread looks for its next job before it sleeps: between the steps of a small network JavaScript takes less.
 const AWAKE: Duration = Duration::from_micros(50);
 
-/// Where the bytes of a tensor go when the stream has reached the request.
-pub type Reply = Box<dyn FnOnce(Outcome<Vec<u8>>) + Send>;
-
-/// One entry of the queue.
-enum Job {
-    /// Commands, and how many.
-    Commands(Vec<f64>, usize),
-    /// A new tensor with these bytes.
-    Upload(usize, DType, Vec<u8>),
-    /// New bytes for an existing tensor.
-    Overwrite(usize, Vec<u8>),
-    /// The bytes of a tensor.
-    Read(usize, Reply),
-    /// A sign that everything before it is done.
-    Fence(Reply),
-    /// Tensors made by another thread.
-    Receive(Vec<usize>, Delivery),
-    /// Time every command from here on.
-    StartProfile,
-    /// Stop timing; the times as f64: operation, start and duration in seconds, for each command.
-    StopProfile(Reply),
-    /// Go on with that many threads.
-    Threads(usize),
-    Stop,
-}
-
-#[derive(Default)]
-struct Pending {
-    commands: Mutex<usize>,
-    changed: Condvar,
-}
-
-impl Pending {
-    fn add(&self, count: usize) {
-        let mut commands = self.commands.lock().unwrap_or_else(PoisonError::into_inner);
-        while *commands > MAX_PENDING {
-            commands = self
-                .changed
-                .wait(commands)
-                .unwrap_or_else(PoisonError::into_inner);
-        }
-        *commands += count;
-    }
-
-    fn remove(&self, count: usize) {
-        let mut commands = self.commands.lock().unwrap_or_else(PoisonError::into_inner);
-        *commands -= count;
-        if *commands <= MAX_PENDING {
-            self.changed.notify_all();
-        }
-    }
-}
-
-/// Batches that were requested and not yet delivered.
-#[derive(Default)]
-struct Requested {
-    next: u32,
-    batches: HashMap<u32, Delivery>,
-}
-
-/// The JavaScript thread's end of a stream.
-pub struct Stream {
-    queue: Sender<Job>,
-    pending: Arc<Pending>,
-    pool: Pool,
-    loader: OnceLock<Outcome<Loader>>,
-    requested: Mutex<Requested>,
-    stopped: AtomicBool,
-}
-
-impl Stream {
-    /// Starts a compute thread that uses `threads` threads in all.
-    pub fn start(threads: usize) -> Outcome<Stream> {
-        silence_panics();
-        let (queue, jobs) = channel();
-        let pending = Arc::new(Pending::default());
-        let pool = Pool::default();
-        let table = operations::table();
-        let compute = Compute {
-            heap: Heap::new(pool.clone()),
-            jobs,
-            pending: pending.clone(),
-            group: Group::default(),
-            numbers: table.iter().map(|entry| entry.name).zip(0..).collect(),
-            table,
-            failure: None,
-            profile: None,
-            stays_awake: std::thread::available_parallelism().is_ok_and(|all| all.get() > 1),
-        };
-        compute.run_with(threads)?;
-        Ok(Stream {
-            queue,
-            pending,
-            pool,
-            loader: OnceLock::new(),
-            requested: Mutex::default(),
-            stopped: AtomicBool::new(false),
-        })
-    }
-
-    /// Enqueues `count` commands. Blocks while too many wait.
-    pub fn submit(&self, commands: &[f64], count: usize) -> Outcome {
-        self.pending.add(count);
-        self.send(Job::Commands(commands.to_vec(), count))
-    }
-
-    /// Enqueues a new tensor in `slot`.
-    pub fn upload(&self, slot: usize, dtype: DType, bytes: &[u8]) -> Outcome {
-        self.send(Job::Upload(slot, dtype, bytes.to_vec()))
-    }
-
-    /// Enqueues new contents for the tensor in `slot`.
-    pub fn overwrite(&self, slot: usize, bytes: &[u8]) -> Outcome {
-        self.send(Job::Overwrite(slot, bytes.to_vec()))
-    }
-
-    /// Asks for the bytes of the tensor in `slot`.
-    pub fn read(&self, slot: usize, reply: Reply) -> Outcome {
-        self.send(Job::Read(slot, reply))
-    }
-
-    /// Asks for a sign when everything enqueued so far is done; it brings the failure of a command without outputs, if there
-    /// was one.
-    pub fn fence(&self, reply: Reply) -> Outcome {
-        self.send(Job::Fence(reply))
-    }
-
-    /// Has the loader thread make a batch, from now on, and returns the batch's number. The first call starts that thread.
-    pub fn request(&self, batch: Batch) -> Outcome<u32> {
-        let loader = self
-            .loader
-            .get_or_init(|| Loader::start(self.pool.clone()))
-            .as_ref()
-            .map_err(Failure::clone)?;
-        let delivery = loader.request(batch)?;
-        let mut requested = self
-            .requested
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let number = requested.next;
-        requested.next = number.wrapping_add(1);
-        requested.batches.insert(number, delivery);
-        Ok(number)
-    }
-
-    /// Enqueues the two tensors of a requested batch, images and labels: the stream waits for them when it gets here, not before.
-    pub fn deliver(&self, number: u32, slots: [usize; 2]) -> Outcome {
-        let delivery = self
-            .withdraw(number)
-            .ok_or_else(|| Failure::internal(format!("batch {number} was not requested")))?;
-        self.send(Job::Receive(slots.to_vec(), delivery))
-    }
-
-    /// Takes back a request; the batch is dropped when it is made.
-    pub fn withdraw(&self, number: u32) -> Option<Delivery> {
-        let mut requested = self
-            .requested
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        requested.batches.remove(&number)
-    }
-
-    /// Times every command from here on, until [`Stream::stop_profile`].
-    pub fn start_profile(&self) -> Outcome {
-        self.send(Job::StartProfile)
-    }
-
-    /// Asks for the times of the commands since [`Stream::start_profile`]: three f64 each, the operation's index, its start and
-    /// its duration in seconds.
-    pub fn stop_profile(&self, reply: Reply) -> Outcome {
-        self.send(Job::StopProfile(reply))
-    }
-
-    /// Uses `threads` threads for what is enqueued from now on.
-    pub fn set_threads(&self, threads: usize) -> Outcome {
-        self.send(Job::Threads(threads))
-    }
-
-    /// Ends the compute thread when it has done what is enqueued.
-    pub fn stop(&self) {
-        self.stopped.store(true, Ordering::Relaxed);
-        // A send fails only when the thread has already ended.
-        let _ = self.queue.send(Job::Stop);
-    }
-
-    /// The pool of this stream's buffers.
-    pub fn pool(&self) -> &Pool {
-        &self.pool
-    }
-
-    fn send(&self, job: Job) -> Outcome {
-        if self.stopped.load(Ordering::Relaxed) {
-            return Err(Failure::new("DISPOSED", "this device's stream has ended"));
-        }
-        self.queue
-            .send(job)
-            .map_err(|_| Failure::internal("the compute thread has ended"))
-    }
-}
-
-/// Keeps panics of this library's threads off standard error: they are caught and become failures that say what happened.
-fn silence_panics() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        let standard = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |panic| {
-            let ours = std::thread::current()
-                .name()
-                .is_some_and(|name| name.starts_with("evenkeel-"));
-            if !ours {
-                standard(panic);
-            }
-        }));
-    });
-}
-
-/// The compute thread's end.
-struct Compute {
+/// What the compute thread owns.
+pub(super) struct Compute {
     heap: Heap,
     jobs: Receiver<Job>,
     pending: Arc<Pending>,
@@ -253,35 +36,26 @@ struct Compute {
     stays_awake: bool,
 }
 
-/// The times of commands.
-struct Profile {
-    origin: Instant,
-    /// Operation, start and duration in seconds, for each command.
-    times: Vec<f64>,
-}
-
-impl Profile {
-    /// Notes a command and returns its number.
-    fn add(&mut self, operation: usize) -> usize {
-        self.times.extend([operation as f64, 0.0, 0.0]);
-        self.times.len() / 3 - 1
-    }
-
-    /// Adds to the time of a command.
-    fn spend(&mut self, command: usize, start: f64, seconds: f64) {
-        if let Some([_, begin, duration]) = self.times.get_mut(3 * command..3 * command + 3) {
-            if *duration == 0.0 {
-                *begin = start;
-            }
-            *duration += seconds;
+impl Compute {
+    /// With an empty heap over `pool`; takes its work from `jobs`.
+    pub fn new(jobs: Receiver<Job>, pending: Arc<Pending>, pool: Pool) -> Self {
+        let table = operations::table();
+        Compute {
+            heap: Heap::new(pool),
+            jobs,
+            pending,
+            group: Group::default(),
+            numbers: table.iter().map(|entry| entry.name).zip(0..).collect(),
+            table,
+            failure: None,
+            profile: None,
+            stays_awake: std::thread::available_parallelism().is_ok_and(|all| all.get() > 1),
         }
     }
-}
 
-impl Compute {
     /// Moves to a new thread, the first of a pool of `threads`: kernels fork and join inside the pool they run in, which spares
     /// them a hand-over to another pool's thread.
-    fn run_with(self, threads: usize) -> Outcome {
+    pub fn run_with(self, threads: usize) -> Outcome {
         std::thread::Builder::new()
             .name("evenkeel-compute".into())
             .spawn(move || {
@@ -333,10 +107,7 @@ impl Compute {
                 }
                 Job::Fence(reply) => reply(self.failure.take().map_or(Ok(Vec::new()), Err)),
                 Job::StartProfile => {
-                    self.profile = Some(Profile {
-                        origin: Instant::now(),
-                        times: Vec::new(),
-                    });
+                    self.profile = Some(Profile::start());
                 }
                 Job::StopProfile(reply) => {
                     let times = self

@@ -1,0 +1,65 @@
+//! What the JavaScript thread sends the compute thread, and how much of it may wait.
+
+use crate::buffer::DType;
+use crate::failure::Outcome;
+use crate::loader::Delivery;
+use std::sync::{Condvar, Mutex, PoisonError};
+
+/// Commands that may wait before `submit` blocks: a loop that never awaits cannot run away from the compute thread.
+const MAX_PENDING: usize = 1 << 14;
+
+/// Where the bytes of a tensor go when the stream has reached the request.
+pub type Reply = Box<dyn FnOnce(Outcome<Vec<u8>>) + Send>;
+
+/// One entry of the queue.
+pub(super) enum Job {
+    /// Commands, and how many.
+    Commands(Vec<f64>, usize),
+    /// A new tensor with these bytes.
+    Upload(usize, DType, Vec<u8>),
+    /// New bytes for an existing tensor.
+    Overwrite(usize, Vec<u8>),
+    /// The bytes of a tensor.
+    Read(usize, Reply),
+    /// A sign that everything before it is done.
+    Fence(Reply),
+    /// Tensors made by another thread.
+    Receive(Vec<usize>, Delivery),
+    /// Time every command from here on.
+    StartProfile,
+    /// Stop timing; the times as f64: operation, start and duration in seconds, for each command.
+    StopProfile(Reply),
+    /// Go on with that many threads.
+    Threads(usize),
+    Stop,
+}
+
+/// How many commands wait.
+#[derive(Default)]
+pub(super) struct Pending {
+    commands: Mutex<usize>,
+    changed: Condvar,
+}
+
+impl Pending {
+    /// Adds commands; blocks while too many wait.
+    pub fn add(&self, count: usize) {
+        let mut commands = self.commands.lock().unwrap_or_else(PoisonError::into_inner);
+        while *commands > MAX_PENDING {
+            commands = self
+                .changed
+                .wait(commands)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        *commands += count;
+    }
+
+    /// Takes off commands that are done.
+    pub fn remove(&self, count: usize) {
+        let mut commands = self.commands.lock().unwrap_or_else(PoisonError::into_inner);
+        *commands -= count;
+        if *commands <= MAX_PENDING {
+            self.changed.notify_all();
+        }
+    }
+}
