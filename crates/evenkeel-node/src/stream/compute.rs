@@ -36,6 +36,12 @@ pub(super) struct Compute {
     stays_awake: bool,
 }
 
+impl Drop for Compute {
+    fn drop(&mut self) {
+        self.pending.end();
+    }
+}
+
 impl Compute {
     /// With an empty heap over `pool`; takes its work from `jobs`.
     pub fn new(jobs: Receiver<Job>, pending: Arc<Pending>, pool: Pool) -> Self {

@@ -168,3 +168,22 @@ fn silence_panics() {
         }));
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn a_stream_that_has_ended_refuses_commands_without_end() {
+        let stream = Stream::start(1).unwrap();
+        stream.stop();
+        let (done, all) = channel();
+        std::thread::spawn(move || {
+            let submissions = (0..3 * queue::MAX_PENDING).map(|_| stream.submit(&[], 1));
+            let _ = done.send(submissions.filter(|outcome| outcome.is_err()).count());
+        });
+        let refused = all.recv_timeout(Duration::from_secs(20));
+        assert_eq!(refused, Ok(3 * queue::MAX_PENDING));
+    }
+}

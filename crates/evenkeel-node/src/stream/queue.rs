@@ -3,10 +3,10 @@
 use crate::buffer::DType;
 use crate::failure::Outcome;
 use crate::loader::Delivery;
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// Commands that may wait before `submit` blocks: a loop that never awaits cannot run away from the compute thread.
-const MAX_PENDING: usize = 1 << 14;
+pub(super) const MAX_PENDING: usize = 1 << 14;
 
 /// Where the bytes of a tensor go when the stream has reached the request.
 pub type Reply = Box<dyn FnOnce(Outcome<Vec<u8>>) + Send>;
@@ -34,32 +34,49 @@ pub(super) enum Job {
     Stop,
 }
 
-/// How many commands wait.
+/// How many commands wait for the compute thread.
 #[derive(Default)]
 pub(super) struct Pending {
-    commands: Mutex<usize>,
+    waiting: Mutex<Waiting>,
     changed: Condvar,
+}
+
+#[derive(Default)]
+struct Waiting {
+    commands: usize,
+    /// There is no compute thread any more to wait for.
+    ended: bool,
 }
 
 impl Pending {
     /// Adds commands; blocks while too many wait.
     pub fn add(&self, count: usize) {
-        let mut commands = self.commands.lock().unwrap_or_else(PoisonError::into_inner);
-        while *commands > MAX_PENDING {
-            commands = self
+        let mut waiting = self.lock();
+        while waiting.commands > MAX_PENDING && !waiting.ended {
+            waiting = self
                 .changed
-                .wait(commands)
+                .wait(waiting)
                 .unwrap_or_else(PoisonError::into_inner);
         }
-        *commands += count;
+        waiting.commands += count;
     }
 
     /// Takes off commands that are done.
     pub fn remove(&self, count: usize) {
-        let mut commands = self.commands.lock().unwrap_or_else(PoisonError::into_inner);
-        *commands -= count;
-        if *commands <= MAX_PENDING {
+        let mut waiting = self.lock();
+        waiting.commands -= count;
+        if waiting.commands <= MAX_PENDING {
             self.changed.notify_all();
         }
+    }
+
+    /// Nothing more will be taken off: [`Self::add`] no longer blocks.
+    pub fn end(&self) {
+        self.lock().ended = true;
+        self.changed.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
