@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import * as evenkeel from '../src';
 import { checkpoint, data, evaluate, models, nn, optim, profileSteps, Trainer, tensor } from '../src';
 import * as tensorExports from '../src/tensor';
-import { expectNames, refusal, type Taker } from './support/option-names';
+import { expectBooleans, expectNames, refusal, type Taker } from './support/option-names';
 
 const folder = mkdtempSync(join(tmpdir(), 'evenkeel-options-'));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -543,6 +543,10 @@ const rows = Object.entries(spaces).flatMap(([space, table]) =>
 
 test.each(rows)('%s takes all its options, and says which one it does not know', async (_name, row) => {
   await expectNames(row);
+});
+
+test.each(rows)('%s takes nothing but booleans where it has booleans', async (_name, row) => {
+  await expectBooleans(row);
 });
 
 test.each(rows)('%s wants an object of options', async (_name, { call, owner }) => {

@@ -6,6 +6,12 @@ interface ExampleOptions {
   readonly padding?: number;
 }
 
+interface SwitchOptions {
+  readonly fast?: boolean;
+  readonly exact: boolean;
+  readonly threshold?: boolean | number;
+}
+
 const known = optionNames<ExampleOptions>({ size: true, padding: true });
 
 test.each([
@@ -35,6 +41,26 @@ test('the compiler asks for all names and for no others', () => {
   optionNames<ExampleOptions>({ size: true });
   // @ts-expect-error pading is none
   optionNames<ExampleOptions>({ size: true, padding: true, pading: true });
+});
+
+test('the compiler asks which options are booleans', () => {
+  optionNames<SwitchOptions>({ fast: 'boolean', exact: 'boolean', threshold: true });
+  // @ts-expect-error fast is a boolean
+  optionNames<SwitchOptions>({ fast: true, exact: 'boolean', threshold: true });
+  // @ts-expect-error size is none
+  optionNames<ExampleOptions>({ size: 'boolean', padding: true });
+});
+
+test.each([
+  [{ fast: 'no', exact: true }, "fast is 'no'; give true or false"],
+  [{ exact: 0 }, 'exact is 0; give true or false'],
+  [{ exact: null }, 'exact is null; give true or false'],
+])('%p is refused where a boolean belongs', (options, message) => {
+  const switches = optionNames<SwitchOptions>({ fast: 'boolean', exact: 'boolean', threshold: true });
+  expect(() => checkOptions('example', options, switches)).toThrow(`example: ${message}`);
+  expect(codeOf(() => checkOptions('example', { fast: undefined, exact: false, threshold: 3 }, switches))).toBe(
+    'no error',
+  );
 });
 
 test('what the prototype has is no unknown name', () => {

@@ -1,21 +1,30 @@
 import { EvenkeelError } from './errors';
 import { nearest } from './spelling';
 
-/** The names of all options, each true: the compiler asks for all of them, and for no others. */
-export type OptionNames<Options extends object> = Readonly<Record<keyof Options & string, true>>;
+/** What {@link checkOptions} asks of an option's value: `'boolean'` that it is one, `true` nothing, because its owner does. */
+export type OptionKind = 'boolean' | true;
 
-/** The names that {@link checkOptions} looks for. Made once for each owner, because the check is in the way of every call. */
-export function optionNames<Options extends object>(names: OptionNames<Options>): ReadonlySet<string> {
-  return new Set(Object.keys(names));
+/** The names of all options with their kinds: the compiler asks for all of them, for no others, and to mark what is a boolean. */
+export type OptionNames<Options extends object> = {
+  readonly [Name in keyof Options & string]-?: [NonNullable<Options[Name]>] extends [boolean] ? 'boolean' : true;
+};
+
+/** What {@link checkOptions} looks names up in. */
+export type KnownOptions = ReadonlyMap<string, OptionKind>;
+
+/** The options that {@link checkOptions} knows. Made once for each owner, because the check is in the way of every call. */
+export function optionNames<Options extends object>(names: OptionNames<Options>): KnownOptions {
+  return new Map(Object.entries<OptionKind>(names));
 }
 
 /**
- * Checks options as JavaScript gave them: an object, without names that are not in `known`. It allocates nothing where they are right.
+ * Checks options as JavaScript gave them: an object, without names that are not in `known`, and with booleans where those belong.
+ * It allocates nothing where they are right.
  *
  * @param owner - The function or class whose options they are, as its caller knows it.
  * @throws EvenkeelError INVALID_ARGUMENT
  */
-export function checkOptions(owner: string, options: object, known: ReadonlySet<string>): void {
+export function checkOptions(owner: string, options: object, known: KnownOptions): void {
   if (typeof options !== 'object' || options === null) {
     throw new EvenkeelError(
       'INVALID_ARGUMENT',
@@ -23,23 +32,36 @@ export function checkOptions(owner: string, options: object, known: ReadonlySet<
     );
   }
   for (const name in options) {
+    const kind = known.get(name);
     // Says which, and lets pass what comes from a prototype.
-    if (!known.has(name)) refuseUnknown(owner, options, known);
+    if (kind === undefined) refuseUnknown(owner, options, known);
+    else if (kind === 'boolean')
+      checkOptionalBoolean(owner, name, (options as Readonly<Record<string, unknown>>)[name]);
   }
 }
 
-function refuseUnknown(owner: string, options: object, known: ReadonlySet<string>): void {
+function checkOptionalBoolean(owner: string, name: string, value: unknown): void {
+  if (value !== undefined) checkBoolean(owner, name, value);
+}
+
+/** Throws `INVALID_ARGUMENT` where `value` is neither `true` nor `false`: JavaScript would take `'no'` for yes. */
+export function checkBoolean(owner: string, name: string, value: unknown): void {
+  if (typeof value === 'boolean') return;
+  throw new EvenkeelError('INVALID_ARGUMENT', `${owner}: ${name} is ${show(value)}; give true or false`);
+}
+
+function refuseUnknown(owner: string, options: object, known: KnownOptions): void {
   const unknown = Object.keys(options).filter((name) => !known.has(name));
   if (unknown.length === 0) return;
   const found = unknown.map((name) => {
-    const meant = nearest(name, [...known]);
+    const meant = nearest(name, [...known.keys()]);
     return meant === undefined ? name : `${name} (did you mean ${meant}?)`;
   });
   throw new EvenkeelError('INVALID_ARGUMENT', `${owner}: there is no option ${found.join(', ')}; ${list(known)}`);
 }
 
-function list(known: ReadonlySet<string>): string {
-  return known.size === 0 ? 'it has no options' : `the options are ${[...known].join(', ')}`;
+function list(known: KnownOptions): string {
+  return known.size === 0 ? 'it has no options' : `the options are ${[...known.keys()].join(', ')}`;
 }
 
 /** What kind of value was given in place of an object or a tensor, in a few words. */

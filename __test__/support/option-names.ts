@@ -23,6 +23,20 @@ export async function refusal(call: Taker['call'], options: unknown): Promise<st
   return 'no error';
 }
 
+/** Checks that options that are booleans in `options` are refused where they are something else. */
+export async function expectBooleans({ call, options, owner }: Taker): Promise<void> {
+  const booleans = Object.keys(options).filter((name) => typeof options[name] === 'boolean');
+  for (const name of booleans) {
+    for (const [wrong, shown] of [
+      ['no', "'no'"],
+      [0, '0'],
+      [null, 'null'],
+    ]) {
+      expect(await refusal(call, { ...options, [name]: wrong })).toContain(`${owner}: ${name} is ${shown}; give true`);
+    }
+  }
+}
+
 /** Checks that all options are taken, and that each is missed where it is misspelt. */
 export async function expectNames({ call, options, others = {}, owner }: Taker): Promise<void> {
   expect(await refusal(call, options)).toBe('no error');

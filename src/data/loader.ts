@@ -50,13 +50,13 @@ export interface DataLoaderOptions {
 
 const dataLoaderOptions = optionNames<DataLoaderOptions>({
   batchSize: true,
-  shuffle: true,
+  shuffle: 'boolean',
   seed: true,
   augment: true,
   normalize: true,
-  dropLast: true,
+  dropLast: 'boolean',
 });
-const augmentOptions = optionNames<AugmentOptions>({ crop: true, flip: true });
+const augmentOptions = optionNames<AugmentOptions>({ crop: true, flip: 'boolean' });
 
 /** Where a {@link DataLoader} stands: plain values, for checkpoints. */
 export interface LoaderState {

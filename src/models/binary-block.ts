@@ -40,10 +40,10 @@ const binaryBlockOptions = optionNames<BinaryBlockOptions>({
   kernelSize: true,
   stride: true,
   shortcut: true,
-  shifts: true,
+  shifts: 'boolean',
   stage: true,
   block: true,
-  transition: true,
+  transition: 'boolean',
   half: true,
 });
 

@@ -72,7 +72,7 @@ class AuxiliaryHead extends Module {
 }
 
 const inceptionV3Options = optionNames<InceptionV3Options>({
-  auxiliary: true,
+  auxiliary: 'boolean',
   width: true,
   classes: true,
   norm: true,

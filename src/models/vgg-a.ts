@@ -46,7 +46,7 @@ const vggAOptions = optionNames<VggAOptions>({
   width: true,
   classes: true,
   norm: true,
-  normalizeLinear: true,
+  normalizeLinear: 'boolean',
   activation: true,
   dropout: true,
 });

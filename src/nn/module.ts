@@ -1,5 +1,5 @@
 import { inspect } from 'node:util';
-import { checkOptions, optionNames } from '../options';
+import { checkBoolean, checkOptions, optionNames } from '../options';
 import { keep, scope, Tensor } from '../tensor';
 import { attribute } from '../tensor/profile';
 import { Parameter } from './parameter';
@@ -24,7 +24,7 @@ export interface LoadStateOptions {
   readonly strict?: boolean;
 }
 
-const loadStateOptions = optionNames<LoadStateOptions>({ strict: true });
+const loadStateOptions = optionNames<LoadStateOptions>({ strict: 'boolean' });
 
 /** What {@link Module.loadStateDict} did not find a partner for. Both are empty after a strict load. */
 export interface StateDifference {
@@ -133,6 +133,7 @@ export abstract class Module<Input = Tensor, Output = Tensor> {
    * running statistics and dropout stops. Returns the module.
    */
   train(mode = true): this {
+    checkBoolean('train', 'mode', mode);
     for (const module of this.modules()) module.training = mode;
     return this;
   }
@@ -180,6 +181,7 @@ export abstract class Module<Input = Tensor, Output = Tensor> {
 
   /** Marks all parameters of the tree as trained (`true`) or frozen (`false`). Returns the module. */
   setRequiresGrad(requiresGrad: boolean): this {
+    checkBoolean('setRequiresGrad', 'requiresGrad', requiresGrad);
     for (const parameter of this.parameters()) parameter.requiresGrad = requiresGrad;
     return this;
   }

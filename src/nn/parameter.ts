@@ -16,7 +16,11 @@ export interface ParameterOptions {
   readonly requiresGrad?: boolean;
 }
 
-const parameterOptions = optionNames<ParameterOptions>({ decay: true, learningRateScale: true, requiresGrad: true });
+const parameterOptions = optionNames<ParameterOptions>({
+  decay: 'boolean',
+  learningRateScale: true,
+  requiresGrad: 'boolean',
+});
 
 /**
  * A tensor that an optimizer trains. It outlives every scope; it is freed with its module (or by `dispose()`).

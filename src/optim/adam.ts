@@ -1,5 +1,5 @@
 import { EvenkeelError } from '../errors';
-import { optionNames, show } from '../options';
+import { type KnownOptions, optionNames, show } from '../options';
 import type { Tensor } from '../tensor';
 import { run } from '../tensor/tensor';
 import { checkNumber, type Entry, Optimizer, type OptimizerOptions, optimizerNames, type Trainable } from './optimizer';
@@ -24,7 +24,7 @@ const adamOptions = optionNames<AdamOptions>({ ...optimizerNames, betas: true, e
 abstract class AdamBase extends Optimizer<AdamOptions, Settings> {
   protected abstract readonly decoupled: boolean;
 
-  protected override optionNames(): ReadonlySet<string> {
+  protected override optionNames(): KnownOptions {
     return adamOptions;
   }
 

@@ -1,5 +1,5 @@
 import { EvenkeelError } from '../errors';
-import { optionNames } from '../options';
+import { type KnownOptions, optionNames } from '../options';
 import type { Tensor } from '../tensor';
 import { run } from '../tensor/tensor';
 import { checkNumber, type Entry, Optimizer, type OptimizerOptions, optimizerNames, type Trainable } from './optimizer';
@@ -34,7 +34,7 @@ export class Bop extends Optimizer<BopOptions, Settings> {
     super(parameters, options);
   }
 
-  protected override optionNames(): ReadonlySet<string> {
+  protected override optionNames(): KnownOptions {
     return bopOptions;
   }
 

@@ -13,7 +13,7 @@ export interface ExponentialMovingAverageOptions {
   readonly warmup?: boolean;
 }
 
-const movingAverageOptions = optionNames<ExponentialMovingAverageOptions>({ decay: true, warmup: true });
+const movingAverageOptions = optionNames<ExponentialMovingAverageOptions>({ decay: true, warmup: 'boolean' });
 
 /**
  * A running average of weights, `average += (1 - decay) * (weight - average)`, which often predicts better than the last weights

@@ -1,6 +1,14 @@
 import { EvenkeelError } from '../errors';
 import { checkState, type StateValue, writeState } from '../nn/state';
-import { checkOptions, describe, type OptionNames, optionNames, show } from '../options';
+import {
+  checkOptions,
+  describe,
+  type KnownOptions,
+  type OptionKind,
+  type OptionNames,
+  optionNames,
+  show,
+} from '../options';
 import { keep, noGrad, Tensor, zeros } from '../tensor';
 
 /** What every optimizer can set for each group of parameters. */
@@ -96,7 +104,7 @@ export abstract class Optimizer<Options extends OptimizerOptions, Settings exten
         `expected a list of parameters or of groups { parameters, … }, got ${show(parameters)}; give model.parameters()`,
       );
     }
-    const groupNames = new Set([...known, 'parameters']);
+    const groupNames = new Map<string, OptionKind>([...known, ['parameters', true]]);
     const items = parameters as readonly (Tensor | ParameterGroup<Options>)[];
     for (const item of items) {
       const grouped = isGroup(item);
@@ -118,7 +126,7 @@ export abstract class Optimizer<Options extends OptimizerOptions, Settings exten
   }
 
   /** The names of its options; a group has `parameters` besides. */
-  protected abstract optionNames(): ReadonlySet<string>;
+  protected abstract optionNames(): KnownOptions;
 
   /** The settings that these options ask for, all checked. */
   protected abstract settings(options: Options): Settings;

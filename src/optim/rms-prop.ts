@@ -1,4 +1,4 @@
-import { optionNames } from '../options';
+import { type KnownOptions, optionNames } from '../options';
 import type { Tensor } from '../tensor';
 import { run } from '../tensor/tensor';
 import { checkNumber, type Entry, Optimizer, type OptimizerOptions, optimizerNames, type Trainable } from './optimizer';
@@ -22,7 +22,7 @@ const rmspropOptions = optionNames<RMSpropOptions>({
   smoothing: true,
   epsilon: true,
   momentum: true,
-  centered: true,
+  centered: 'boolean',
 });
 
 /**
@@ -35,7 +35,7 @@ export class RMSprop extends Optimizer<RMSpropOptions, Settings> {
     super(parameters, options);
   }
 
-  protected override optionNames(): ReadonlySet<string> {
+  protected override optionNames(): KnownOptions {
     return rmspropOptions;
   }
 

@@ -1,5 +1,5 @@
 import { EvenkeelError } from '../errors';
-import { optionNames } from '../options';
+import { type KnownOptions, optionNames } from '../options';
 import type { Tensor } from '../tensor';
 import { run } from '../tensor/tensor';
 import { checkNumber, type Entry, Optimizer, type OptimizerOptions, optimizerNames, type Trainable } from './optimizer';
@@ -14,7 +14,7 @@ export interface SGDOptions extends OptimizerOptions {
 
 type Settings = Required<Omit<SGDOptions, 'learningRate'>>;
 
-const sgdOptions = optionNames<SGDOptions>({ ...optimizerNames, momentum: true, nesterov: true });
+const sgdOptions = optionNames<SGDOptions>({ ...optimizerNames, momentum: true, nesterov: 'boolean' });
 
 /**
  * Stochastic gradient descent, with PyTorch's semantics and no dampening: `g = gradient + weightDecay * w`,
@@ -30,7 +30,7 @@ export class SGD extends Optimizer<SGDOptions, Settings> {
     super(parameters, options);
   }
 
-  protected override optionNames(): ReadonlySet<string> {
+  protected override optionNames(): KnownOptions {
     return sgdOptions;
   }
 

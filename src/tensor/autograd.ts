@@ -26,7 +26,7 @@ export interface BackwardOptions {
   readonly retainGraph?: boolean;
 }
 
-const backwardOptions = optionNames<BackwardOptions>({ retainGraph: true });
+const backwardOptions = optionNames<BackwardOptions>({ retainGraph: 'boolean' });
 
 /** Where the gradient of one input goes: on to the node that made it, into a leaf, or nowhere. */
 type Edge = { readonly node: GraphNode } | { readonly leaf: Tensor } | undefined;

@@ -16,10 +16,10 @@ export interface TensorOptions {
   readonly requiresGrad?: boolean;
 }
 
-const fillOptions = optionNames<TensorOptions>({ dtype: true, requiresGrad: true });
+const fillOptions = optionNames<TensorOptions>({ dtype: true, requiresGrad: 'boolean' });
 const tensorOptions = optionNames<TensorOptions & { readonly shape?: Shape }>({
   dtype: true,
-  requiresGrad: true,
+  requiresGrad: 'boolean',
   shape: true,
 });
 

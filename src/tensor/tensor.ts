@@ -1,5 +1,6 @@
 import { inspect } from 'node:util';
 import { EvenkeelError } from '../errors';
+import { checkBoolean } from '../options';
 import { type BackwardOptions, type GraphNode, runBackward } from './autograd';
 import { type ArrayOf, bytesOfArray, type DType, dtypeOfArray, type TypedArray, viewBytes } from './dtype';
 import { enterScope, leaveScope } from './scope';
@@ -100,6 +101,7 @@ export class Tensor {
   }
 
   set requiresGrad(value: boolean) {
+    checkBoolean('Tensor', 'requiresGrad', value);
     if (this.node !== undefined) {
       throw new EvenkeelError(
         'INVALID_ARGUMENT',

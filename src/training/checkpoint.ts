@@ -86,7 +86,7 @@ const saveOptions = optionNames<SaveOptions>({
   config: true,
   training: true,
   extra: true,
-  requireFinite: true,
+  requireFinite: 'boolean',
   fileSystem: true,
 });
 

@@ -58,9 +58,9 @@ export const fitOptions = optionNames<FitOptions>({
   callbacks: true,
   signal: true,
   runDirectory: true,
-  resume: true,
+  resume: 'boolean',
   checkpointEvery: true,
-  handleSignals: true,
+  handleSignals: 'boolean',
   config: true,
   report: true,
 });

@@ -49,11 +49,11 @@ export const signNames: OptionNames<SignOptions> = { activationGradient: true, a
 
 /** Those of a layer that takes no signs of its input. */
 export const latentNames: OptionNames<Omit<BinaryLayerOptions, 'activation' | keyof SignOptions>> = {
-  standardize: true,
+  standardize: 'boolean',
   standardizationEpsilon: true,
-  gain: true,
+  gain: 'boolean',
   weightGradient: true,
-  binaryWeights: true,
+  binaryWeights: 'boolean',
   weightInitializer: true,
 };
 

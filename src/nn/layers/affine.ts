@@ -27,7 +27,7 @@ export type ResidualPair = readonly [branch: Tensor, shortcut: Tensor];
 export const normalizationLayerNames: OptionNames<NormalizationLayerOptions> = {
   channels: true,
   epsilon: true,
-  affine: true,
+  affine: 'boolean',
   initialScale: true,
   activation: true,
 };

@@ -45,7 +45,7 @@ export const conv2dNames: OptionNames<Conv2dOptions> = {
   padding: true,
   dilation: true,
   groups: true,
-  bias: true,
+  bias: 'boolean',
   weightInitializer: true,
   biasInitializer: true,
 };

@@ -64,7 +64,7 @@ abstract class EvoNorm extends NormalizationLayer {
 const evoNormS0Options = optionNames<EvoNormS0Options>({
   channels: true,
   epsilon: true,
-  nonlinearity: true,
+  nonlinearity: 'boolean',
   groups: true,
 });
 
@@ -100,7 +100,7 @@ export class EvoNormS0 extends EvoNorm {
 const evoNormB0Options = optionNames<EvoNormB0Options>({
   channels: true,
   epsilon: true,
-  nonlinearity: true,
+  nonlinearity: 'boolean',
   momentum: true,
 });
 

@@ -40,11 +40,11 @@ export interface FilterResponseNormOptions extends NormalizationLayerOptions {
 
 const filterResponseNormOptions = optionNames<FilterResponseNormOptions>({
   ...normalizationLayerNames,
-  learnedEpsilon: true,
+  learnedEpsilon: 'boolean',
   epsilonForm: true,
   epsilonLearningRateScale: true,
-  threshold: true,
-  affineThreshold: true,
+  threshold: 'boolean',
+  affineThreshold: 'boolean',
 });
 
 /**
@@ -130,7 +130,7 @@ export interface ThresholdedLinearUnitOptions {
   readonly affine?: boolean;
 }
 
-const thresholdedLinearUnitOptions = optionNames<ThresholdedLinearUnitOptions>({ channels: true, affine: true });
+const thresholdedLinearUnitOptions = optionNames<ThresholdedLinearUnitOptions>({ channels: true, affine: 'boolean' });
 
 /**
  * `max(x, tau)`, or `max(x, alpha x + tau)`, with a learned threshold for each channel (Singh and Krishnan 2020, section 3.2). With `tau = 0`, its first

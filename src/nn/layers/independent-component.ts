@@ -16,7 +16,7 @@ export interface IndependentComponentOptions extends Omit<NormalizationLayerOpti
 const independentComponentOptions = optionNames<IndependentComponentOptions>({
   channels: true,
   epsilon: true,
-  affine: true,
+  affine: 'boolean',
   initialScale: true,
   dropRate: true,
   momentum: true,

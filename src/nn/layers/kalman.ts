@@ -63,11 +63,11 @@ const batchKalmanNormOptions = optionNames<BatchKalmanNormOptions>({
   groupSize: true,
   mode: true,
   priorWeight: true,
-  learnPriorWeight: true,
-  guarded: true,
+  learnPriorWeight: 'boolean',
+  guarded: 'boolean',
   momentum: true,
-  firstGroupOnly: true,
-  stopChainGradient: true,
+  firstGroupOnly: 'boolean',
+  stopChainGradient: 'boolean',
 });
 
 /**

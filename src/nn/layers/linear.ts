@@ -25,7 +25,7 @@ export interface LinearOptions {
 export const linearNames: OptionNames<LinearOptions> = {
   inFeatures: true,
   outFeatures: true,
-  bias: true,
+  bias: 'boolean',
   weightInitializer: true,
   biasInitializer: true,
 };

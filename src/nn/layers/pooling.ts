@@ -24,9 +24,9 @@ export interface AvgPool2dOptions extends Pool2dOptions {
   readonly countIncludePadding?: boolean;
 }
 
-const pool2dNames: OptionNames<Pool2dOptions> = { kernelSize: true, stride: true, padding: true, ceilMode: true };
+const pool2dNames: OptionNames<Pool2dOptions> = { kernelSize: true, stride: true, padding: true, ceilMode: 'boolean' };
 const pool2dOptions = optionNames<Pool2dOptions>(pool2dNames);
-const avgPool2dOptions = optionNames<AvgPool2dOptions>({ ...pool2dNames, countIncludePadding: true });
+const avgPool2dOptions = optionNames<AvgPool2dOptions>({ ...pool2dNames, countIncludePadding: 'boolean' });
 
 abstract class Pool2d extends Module {
   /** `[height, width]` of the window. */

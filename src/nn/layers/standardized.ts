@@ -59,7 +59,7 @@ export interface ScaledStandardizedConv2dOptions extends Conv2dOptions, ScaledSt
 export interface ScaledStandardizedLinearOptions extends LinearOptions, ScaledStandardizationOptions {}
 
 const standardizationNames: OptionNames<ScaledStandardizationOptions> = {
-  gain: true,
+  gain: 'boolean',
   variancePreservingFactor: true,
   standardizationEpsilon: true,
 };

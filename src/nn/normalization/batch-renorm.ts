@@ -9,7 +9,7 @@ export type BatchRenormalizationOptions = Omit<BatchRenormOptions, 'channels' | 
 const batchRenormOptions = optionNames<BatchRenormalizationOptions>({
   epsilon: true,
   momentum: true,
-  affine: true,
+  affine: 'boolean',
   maximumScale: true,
   maximumShift: true,
   plainSteps: true,

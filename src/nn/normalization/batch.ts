@@ -6,7 +6,7 @@ import type { Normalization } from './normalization';
 /** Options of the method `batch`; see {@link BatchNormOptions}. */
 export type BatchNormalizationOptions = Pick<BatchNormOptions, 'epsilon' | 'momentum' | 'affine'>;
 
-const batchOptions = optionNames<BatchNormalizationOptions>({ epsilon: true, momentum: true, affine: true });
+const batchOptions = optionNames<BatchNormalizationOptions>({ epsilon: true, momentum: true, affine: 'boolean' });
 
 /** Batch normalization (Ioffe and Szegedy 2015) in front of every activation. */
 export function batch(options: BatchNormalizationOptions = {}): Normalization {

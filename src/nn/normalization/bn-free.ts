@@ -106,9 +106,9 @@ export class ScaledResidualSum extends ResidualSum {
 const bnFreeOptions = optionNames<BnFreeOptions>({
   alpha: true,
   beta: true,
-  standardize: true,
-  gain: true,
-  bias: true,
+  standardize: 'boolean',
+  gain: 'boolean',
+  bias: 'boolean',
   clipping: true,
 });
 

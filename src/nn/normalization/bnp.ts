@@ -15,7 +15,7 @@ export interface BnpOptions extends PreconditioningOptions {
   readonly groupNorm?: boolean;
 }
 
-const bnpOptions = optionNames<BnpOptions>({ ...preconditioningNames, groupNorm: true });
+const bnpOptions = optionNames<BnpOptions>({ ...preconditioningNames, groupNorm: 'boolean' });
 
 /**
  * Batch normalization preconditioning (Lange, Helfrich and Ye 2022): the network stays as it is, and the gradient of every weight layer is

@@ -29,12 +29,12 @@ export interface FilterResponseNormalizationOptions
 
 const frnOptions = optionNames<FilterResponseNormalizationOptions>({
   epsilon: true,
-  affine: true,
+  affine: 'boolean',
   epsilonForm: true,
   epsilonLearningRateScale: true,
-  affineThreshold: true,
+  affineThreshold: 'boolean',
   learnedEpsilon: true,
-  thresholdBeforeSum: true,
+  thresholdBeforeSum: 'boolean',
 });
 
 /**

@@ -10,7 +10,7 @@ const ghostOptions = optionNames<GhostNormalizationOptions>({
   groupSize: true,
   epsilon: true,
   momentum: true,
-  affine: true,
+  affine: 'boolean',
 });
 
 /** Ghost (sub-batch) batch normalization (Hoffer et al. 2017) in front of every activation. */

@@ -7,7 +7,7 @@ import type { Normalization } from './normalization';
 export type GroupNormalizationOptions = Pick<GroupNormOptions, 'groups' | 'epsilon' | 'affine'>;
 
 /** For the methods that build on this one. */
-export const groupOptions = optionNames<GroupNormalizationOptions>({ groups: true, epsilon: true, affine: true });
+export const groupOptions = optionNames<GroupNormalizationOptions>({ groups: true, epsilon: true, affine: 'boolean' });
 
 /** Group normalization (Wu and He 2018) in front of every activation. Without `groups`, each layer takes its own `defaultGroups`. */
 export function group(options: GroupNormalizationOptions = {}): Normalization {

@@ -77,9 +77,9 @@ const icOptions = optionNames<IndependentComponentMethodOptions>({
   dropRate: true,
   epsilon: true,
   momentum: true,
-  affine: true,
+  affine: 'boolean',
   order: true,
-  onProjection: true,
+  onProjection: 'boolean',
 });
 
 /**

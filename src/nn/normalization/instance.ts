@@ -6,7 +6,7 @@ import type { Normalization } from './normalization';
 /** Options of the method `instance`; see {@link InstanceNormOptions}. */
 export type InstanceNormalizationOptions = Pick<InstanceNormOptions, 'epsilon' | 'affine'>;
 
-const instanceOptions = optionNames<InstanceNormalizationOptions>({ epsilon: true, affine: true });
+const instanceOptions = optionNames<InstanceNormalizationOptions>({ epsilon: true, affine: 'boolean' });
 
 /**
  * Instance normalization (Ulyanov, Vedaldi and Lempitsky 2016) in front of every activation of a map. Features without positions

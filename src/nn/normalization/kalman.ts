@@ -134,17 +134,17 @@ class ChainedSum extends ResidualSum {
 
 const kalmanOptions = optionNames<KalmanNormalizationOptions>({
   epsilon: true,
-  affine: true,
+  affine: 'boolean',
   groupSize: true,
   mode: true,
   priorWeight: true,
-  learnPriorWeight: true,
-  guarded: true,
+  learnPriorWeight: 'boolean',
+  guarded: 'boolean',
   momentum: true,
-  firstGroupOnly: true,
-  stopChainGradient: true,
+  firstGroupOnly: 'boolean',
+  stopChainGradient: 'boolean',
   prediction: true,
-  inputPrior: true,
+  inputPrior: 'boolean',
 });
 
 /**

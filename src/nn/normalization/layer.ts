@@ -6,7 +6,7 @@ import type { Normalization } from './normalization';
 /** Options of the method `layer`; see {@link LayerNormOptions}. */
 export type LayerNormalizationOptions = Pick<LayerNormOptions, 'over' | 'epsilon' | 'affine'>;
 
-const layerOptions = optionNames<LayerNormalizationOptions>({ over: true, epsilon: true, affine: true });
+const layerOptions = optionNames<LayerNormalizationOptions>({ over: true, epsilon: true, affine: 'boolean' });
 
 /** Layer normalization (Ba, Kiros and Hinton 2016) in front of every activation, over whole samples unless `over` says otherwise. */
 export function layer(options: LayerNormalizationOptions = {}): Normalization {

@@ -36,13 +36,13 @@ export interface UnitOptions {
   readonly activation?: ActivationName;
 }
 
-const unitOptions = optionNames<UnitOptions>({ channels: true, spatial: true, activation: true });
+const unitOptions = optionNames<UnitOptions>({ channels: true, spatial: 'boolean', activation: true });
 const residualOptions = optionNames<Omit<ResidualSite, 'context'>>({
   channels: true,
   stage: true,
   block: true,
-  transition: true,
-  binary: true,
+  transition: 'boolean',
+  binary: 'boolean',
   half: true,
 });
 const normalizedLayersOptions = optionNames<NormalizedLayersOptions>({

@@ -14,7 +14,7 @@ const onlineOptions = optionNames<OnlineNormalizationOptions>({
   gradientKeep: true,
   guard: true,
   epsilon: true,
-  affine: true,
+  affine: 'boolean',
 });
 
 /** Online Normalization (Chiley et al. 2019) in front of every activation. */

@@ -6,7 +6,7 @@ import type { Normalization } from './normalization';
 /** Options of the method `rms`; see {@link RMSNormOptions}. */
 export type RMSNormalizationOptions = Pick<RMSNormOptions, 'epsilon' | 'affine'>;
 
-const rmsOptions = optionNames<RMSNormalizationOptions>({ epsilon: true, affine: true });
+const rmsOptions = optionNames<RMSNormalizationOptions>({ epsilon: true, affine: 'boolean' });
 
 /** Root-mean-square normalization (Zhang and Sennrich 2019) over the channels of each position, in front of every activation. */
 export function rms(options: RMSNormalizationOptions = {}): Normalization {

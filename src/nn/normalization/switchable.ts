@@ -6,7 +6,11 @@ import type { Normalization } from './normalization';
 /** Options of the method `switchable`; see {@link SwitchableNormOptions}. */
 export type SwitchableNormalizationOptions = Pick<SwitchableNormOptions, 'epsilon' | 'momentum' | 'affine'>;
 
-const switchableOptions = optionNames<SwitchableNormalizationOptions>({ epsilon: true, momentum: true, affine: true });
+const switchableOptions = optionNames<SwitchableNormalizationOptions>({
+  epsilon: true,
+  momentum: true,
+  affine: 'boolean',
+});
 
 /** Switchable Normalization (Luo et al. 2018) in front of every activation. */
 export function switchable(options: SwitchableNormalizationOptions = {}): Normalization {

@@ -74,7 +74,7 @@ const evoNormB0Options = optionNames<EvoNormB0Options>({
   slope: true,
   gamma: true,
   beta: true,
-  training: true,
+  training: 'boolean',
   runningVariance: true,
   momentum: true,
   epsilon: true,

@@ -74,12 +74,12 @@ function checkState(operation: string, state: Tensor): readonly [groups: number,
 
 const transitionNames = optionNames<KalmanTransition>({
   weight: true,
-  rectified: true,
+  rectified: 'boolean',
   bias: true,
   noise: true,
   channelGroups: true,
 });
-const shortcutNames = optionNames<KalmanShortcut>({ state: true, rectified: true });
+const shortcutNames = optionNames<KalmanShortcut>({ state: true, rectified: 'boolean' });
 const kalmanNormOptions = optionNames<KalmanNormOptions>({
   gamma: true,
   beta: true,
@@ -90,14 +90,14 @@ const kalmanNormOptions = optionNames<KalmanNormOptions>({
   through: true,
   priorWeight: true,
   priorWeightForm: true,
-  guarded: true,
+  guarded: 'boolean',
   residual: true,
   handsOn: true,
   shortcut: true,
   runningMean: true,
   runningVariance: true,
   momentum: true,
-  firstGroupOnly: true,
+  firstGroupOnly: 'boolean',
 });
 
 /**

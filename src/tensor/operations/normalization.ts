@@ -203,7 +203,7 @@ const batchNormOptions = optionNames<BatchNormOptions>({
   beta: true,
   epsilon: true,
   activation: true,
-  training: true,
+  training: 'boolean',
   runningMean: true,
   runningVariance: true,
   momentum: true,

@@ -92,7 +92,7 @@ function geometryOf(operation: string, input: Tensor, options: PoolOptions): Geo
   };
 }
 
-const maxPoolOptions = optionNames<PoolOptions>({ kernelSize: true, stride: true, padding: true, ceilMode: true });
+const maxPoolOptions = optionNames<PoolOptions>({ kernelSize: true, stride: true, padding: true, ceilMode: 'boolean' });
 
 /**
  * The largest value of each window, per channel.
@@ -132,8 +132,8 @@ const avgPoolOptions = optionNames<AvgPoolOptions>({
   kernelSize: true,
   stride: true,
   padding: true,
-  ceilMode: true,
-  countIncludePadding: true,
+  ceilMode: 'boolean',
+  countIncludePadding: 'boolean',
 });
 
 /**

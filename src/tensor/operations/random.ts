@@ -154,7 +154,7 @@ export interface DropoutOptions {
   readonly training?: boolean;
 }
 
-const dropoutOptions = optionNames<DropoutOptions>({ probability: true, training: true });
+const dropoutOptions = optionNames<DropoutOptions>({ probability: true, training: 'boolean' });
 
 /**
  * Dropout (Srivastava et al., 2014): sets each element to 0 with the given chance and divides the others by what is left, so that

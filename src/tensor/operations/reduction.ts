@@ -54,7 +54,7 @@ function linear(name: 'sum' | 'mean', input: Tensor, options: ReductionOptions):
   ]);
 }
 
-const reductionOptions = optionNames<ReductionOptions>({ axes: true, keepDims: true });
+const reductionOptions = optionNames<ReductionOptions>({ axes: true, keepDims: 'boolean' });
 
 /**
  * The sum over axes, accumulated in float64; 0 of nothing.

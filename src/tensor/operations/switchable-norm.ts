@@ -28,7 +28,7 @@ const switchableNormOptions = optionNames<SwitchableNormOptions>({
   activation: true,
   meanLogits: true,
   varianceLogits: true,
-  training: true,
+  training: 'boolean',
   runningMean: true,
   runningVariance: true,
   momentum: true,
