@@ -569,6 +569,42 @@ test('what has no options refuses them where it could take some', async () => {
   );
 });
 
+const plainLayers = Object.entries({ nn, models }).flatMap(([space, exported]) =>
+  Object.entries(exported).flatMap(([name, value]): [string, new (given: unknown) => unknown][] => {
+    const isLayer = plain.has(`${space}.${name}`) && (value as { prototype?: unknown }).prototype instanceof nn.Module;
+    return isLayer && signatureOf(value) === '' ? [[name, value as never]] : [];
+  }),
+);
+
+test('many layers have no options', () => {
+  expect(plainLayers.map(([name]) => name)).toEqual(expect.arrayContaining(['ReLU', 'Flatten', 'DuplicateChannels']));
+});
+
+test.each(plainLayers)('%s refuses options', async (name, Layer) => {
+  const message = (given: unknown) => refusal((o) => new Layer(o), given);
+  expect(await message({ epsilon: 1 })).toBe(`${name}: there is no option epsilon; it has no options`);
+  expect(await message({ inplace: true })).toContain(`${name}: there is no option inplace (leave it out: `);
+  expect(await message(1)).toBe(`${name}: there is no place for 1; it has no options`);
+  expect(await message(new nn.ReLU())).toContain(`${name}: there is no place for an object { `);
+  expect(await message({})).toBe('no error');
+  expect(await message(undefined)).toBe('no error');
+});
+
+test.each(['mnist', 'fashionMnist', 'cifar10'] as const)('%s takes a folder and no options', async (name) => {
+  const load = data[name] as (...given: unknown[]) => Promise<unknown>;
+  const refused = `${name}: there is no option normalize; it has no options`;
+  expect(await refusal((o) => load(folder, o), { normalize: true })).toBe(refused);
+  expect(await refusal((o) => load(o), undefined)).toContain(
+    `${name}: directory is undefined; give the path of the folder`,
+  );
+  await expect(load(folder)).rejects.toThrow(/Download/);
+});
+
+test('digits takes no options', async () => {
+  const load = data.digits as (given: unknown) => unknown;
+  expect(await refusal((o) => load(o), { split: 'test' })).toBe('digits: there is no option split; it has no options');
+});
+
 describe.each(Object.entries(spaces))('the table of %s', (space, table) => {
   const functions = Object.entries(table.exported).filter(([, value]) => typeof value === 'function');
   const known = (name: string) =>

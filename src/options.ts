@@ -1,5 +1,5 @@
 import { EvenkeelError } from './errors';
-import { nearest } from './spelling';
+import { advice } from './spelling';
 
 /** What {@link checkOptions} asks of an option's value: `'boolean'` that it is one, `true` nothing, because its owner does. */
 export type OptionKind = 'boolean' | true;
@@ -50,12 +50,29 @@ export function checkBoolean(owner: string, name: string, value: unknown): void 
   throw new EvenkeelError('INVALID_ARGUMENT', `${owner}: ${name} is ${show(value)}; give true or false`);
 }
 
+const noOptions = optionNames<Record<never, never>>({});
+
+/**
+ * For what takes no options: throws `INVALID_ARGUMENT` where it was given some all the same, which JavaScript would ignore.
+ *
+ * @param given - The arguments beyond those that there are. Empty options pass.
+ */
+export function checkNoOptions(owner: string, given: readonly unknown[]): void {
+  for (const value of given) {
+    if (value === undefined) continue;
+    if (value === null || Object.getPrototypeOf(value) !== Object.prototype) {
+      throw new EvenkeelError('INVALID_ARGUMENT', `${owner}: there is no place for ${show(value)}; it has no options`);
+    }
+    checkOptions(owner, value as object, noOptions);
+  }
+}
+
 function refuseUnknown(owner: string, options: object, known: KnownOptions): void {
   const unknown = Object.keys(options).filter((name) => !known.has(name));
   if (unknown.length === 0) return;
   const found = unknown.map((name) => {
-    const meant = nearest(name, [...known.keys()]);
-    return meant === undefined ? name : `${name} (did you mean ${meant}?)`;
+    const help = advice(name, [...known.keys()]);
+    return help === undefined ? name : `${name} (${help})`;
   });
   throw new EvenkeelError('INVALID_ARGUMENT', `${owner}: there is no option ${found.join(', ')}; ${list(known)}`);
 }

@@ -1,3 +1,31 @@
+/** What other libraries call options, without underscores and in small letters, and what they may be called here. */
+const foreignNames: ReadonlyMap<string, readonly string[]> = new Map([
+  ['axis', ['axes']],
+  ['dim', ['axes']],
+  ['elementwiseaffine', ['affine']],
+  ['eps', ['epsilon']],
+  ['filters', ['outChannels']],
+  ['lr', ['learningRate']],
+  ['negativeslope', ['slope']],
+  ['numclasses', ['classes']],
+  ['numchannels', ['channels']],
+  ['numfeatures', ['channels']],
+  ['numgroups', ['groups']],
+  ['numparameters', ['channels']],
+  ['p', ['rate', 'probability']],
+  ['poolsize', ['kernelSize']],
+  ['units', ['outFeatures']],
+  ['usebias', ['bias']],
+]);
+
+/** What to do where `name` is not among the options `known`, in a few words; `undefined` where there is nothing to say. */
+export function advice(name: string, known: readonly string[]): string | undefined {
+  const plain = name.replaceAll('_', '').toLowerCase();
+  if (plain === 'inplace') return 'leave it out: operations make new tensors, and their memory is reused';
+  const meant = foreignNames.get(plain)?.find((word) => known.includes(word)) ?? nearest(name, known);
+  return meant === undefined ? undefined : `did you mean ${meant}?`;
+}
+
 /** Of `words` the one that `word` is most likely a typing error of; `undefined` where none is near. */
 export function nearest(word: string, words: readonly string[]): string | undefined {
   return words

@@ -354,6 +354,8 @@ describe('normalization layers', () => {
   });
 
   it('choose groups that divide the channels', () => {
+    // Numbers that no division ends at, or JavaScript's undefined, once kept it looking for ever.
+    expect(() => nn.defaultGroups(2.5)).toThrow('defaultGroups: channels is 2.5; give an integer of at least 1');
     expect([1, 3, 7, 8, 12, 15, 16, 17, 32, 63, 64, 65, 128, 256].map(nn.defaultGroups)).toEqual([
       1, 1, 1, 2, 3, 3, 4, 1, 8, 9, 16, 13, 32, 32,
     ]);

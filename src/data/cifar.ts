@@ -1,8 +1,8 @@
 import { EvenkeelError } from '../errors';
-import { checkOptions, optionNames, show } from '../options';
+import { checkNoOptions, checkOptions, optionNames, show } from '../options';
 import { CIFAR10_NAMES, CIFAR100_COARSE_NAMES, CIFAR100_FINE_NAMES } from './cifar-names';
 import { type Dataset, fromArrays, type Splits } from './dataset';
-import { corrupt, type FileContent, readFirst } from './files';
+import { checkDirectory, corrupt, type FileContent, readFirst } from './files';
 
 const SIZE = 32;
 const CHANNELS = 3;
@@ -108,9 +108,12 @@ async function readBoth(kind: Kind, directory: string): Promise<Splits> {
  * CIFAR-10 (Krizhevsky 2009): 50,000 + 10,000 colour images of 32×32 in 10 classes, from the binary version's
  * `data_batch_1.bin` … `data_batch_5.bin` and `test_batch.bin` in `directory` or its folder `cifar-10-batches-bin`.
  *
- * @throws EvenkeelError FILE_NOT_FOUND, CORRUPT_FILE, IO
+ * @throws EvenkeelError INVALID_ARGUMENT, FILE_NOT_FOUND, CORRUPT_FILE, IO
  */
-export function cifar10(directory: string): Promise<Splits> {
+export function cifar10(directory: string): Promise<Splits>;
+export async function cifar10(directory: string, ...given: readonly unknown[]): Promise<Splits> {
+  checkDirectory('cifar10', directory);
+  checkNoOptions('cifar10', given);
   return readBoth(
     {
       name: 'CIFAR-10',
@@ -137,9 +140,10 @@ const cifar100Options = optionNames<Cifar100Options>({ labels: true });
  * CIFAR-100 (Krizhevsky 2009): 50,000 + 10,000 colour images of 32×32 in 100 classes, from the binary version's `train.bin` and
  * `test.bin` in `directory` or its folder `cifar-100-binary`.
  *
- * @throws EvenkeelError FILE_NOT_FOUND, CORRUPT_FILE, IO
+ * @throws EvenkeelError INVALID_ARGUMENT, FILE_NOT_FOUND, CORRUPT_FILE, IO
  */
 export async function cifar100(directory: string, options: Cifar100Options = {}): Promise<Splits> {
+  checkDirectory('cifar100', directory);
   checkOptions('cifar100', options, cifar100Options);
   const { labels = 'fine' } = options;
   if (labels !== 'fine' && labels !== 'coarse') {

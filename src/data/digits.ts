@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { gunzipSync } from 'node:zlib';
+import { checkNoOptions } from '../options';
 import { type Dataset, fromArrays, type Splits } from './dataset';
 import { corrupt } from './files';
 
@@ -16,7 +17,9 @@ const PIXELS = SIZE * SIZE;
  * Repository, https://doi.org/10.24432/C50P49, CC BY 4.0), in scikit-learn's order. The last 360 are the test split: images
  * are in order of their 13 writers, so these are by other hands than most of the 1,437 for training.
  */
-export function digits(): Splits {
+export function digits(): Splits;
+export function digits(...given: readonly unknown[]): Splits {
+  checkNoOptions('digits', given);
   const path = join(__dirname, 'digits.bin.gz');
   const unpacked = gunzipSync(readFileSync(path));
   if (unpacked.length !== COUNT * (PIXELS + 1)) {

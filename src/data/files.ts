@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { gunzip } from 'node:zlib';
 import { EvenkeelError } from '../errors';
+import { show } from '../options';
 
 /** Unpacked, no data set file that Evenkeel reads is larger; a file that grows beyond it is no such file. */
 const MAXIMUM_BYTES = 2 ** 30;
@@ -18,6 +19,15 @@ export interface FileContent {
 /** The error for a file whose content is not what it should be. */
 export function corrupt(path: string, problem: string): EvenkeelError {
   return new EvenkeelError('CORRUPT_FILE', `${path} ${problem}; it is damaged or another file: download it again`);
+}
+
+/** Throws `INVALID_ARGUMENT` where JavaScript gave no path to a function that reads a data set. */
+export function checkDirectory(owner: string, directory: string): void {
+  if (typeof directory === 'string') return;
+  throw new EvenkeelError(
+    'INVALID_ARGUMENT',
+    `${owner}: directory is ${show(directory)}; give the path of the folder that holds its files`,
+  );
 }
 
 async function readIfThere(path: string): Promise<Uint8Array | undefined> {

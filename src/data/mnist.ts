@@ -1,5 +1,6 @@
+import { checkNoOptions } from '../options';
 import { type Dataset, fromArrays, type Splits } from './dataset';
-import { corrupt, readFirst } from './files';
+import { checkDirectory, corrupt, readFirst } from './files';
 import { parseIdx } from './idx';
 
 const CLASSES = 10;
@@ -82,9 +83,12 @@ async function readBoth(kind: Kind, directory: string): Promise<Splits> {
  * MNIST (LeCun, Cortes & Burges): 60,000 + 10,000 handwritten digits, 28×28 grey, from the four original IDX files in
  * `directory` or its folder `mnist`, packed with gzip or not.
  *
- * @throws EvenkeelError FILE_NOT_FOUND, CORRUPT_FILE, IO
+ * @throws EvenkeelError INVALID_ARGUMENT, FILE_NOT_FOUND, CORRUPT_FILE, IO
  */
-export function mnist(directory: string): Promise<Splits> {
+export function mnist(directory: string): Promise<Splits>;
+export async function mnist(directory: string, ...given: readonly unknown[]): Promise<Splits> {
+  checkDirectory('mnist', directory);
+  checkNoOptions('mnist', given);
   return readBoth(MNIST, directory);
 }
 
@@ -92,8 +96,11 @@ export function mnist(directory: string): Promise<Splits> {
  * Fashion-MNIST (Xiao, Rasul & Vollgraf 2017): 60,000 + 10,000 articles of clothing, 28×28 grey, from the four IDX files in
  * `directory` or its folder `fashion-mnist`, packed with gzip or not.
  *
- * @throws EvenkeelError FILE_NOT_FOUND, CORRUPT_FILE, IO
+ * @throws EvenkeelError INVALID_ARGUMENT, FILE_NOT_FOUND, CORRUPT_FILE, IO
  */
-export function fashionMnist(directory: string): Promise<Splits> {
+export function fashionMnist(directory: string): Promise<Splits>;
+export async function fashionMnist(directory: string, ...given: readonly unknown[]): Promise<Splits> {
+  checkDirectory('fashionMnist', directory);
+  checkNoOptions('fashionMnist', given);
   return readBoth(FASHION_MNIST, directory);
 }

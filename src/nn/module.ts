@@ -1,5 +1,5 @@
 import { inspect } from 'node:util';
-import { checkBoolean, checkOptions, optionNames } from '../options';
+import { checkBoolean, checkNoOptions, checkOptions, optionNames } from '../options';
 import { keep, scope, Tensor } from '../tensor';
 import { attribute } from '../tensor/profile';
 import { Parameter } from './parameter';
@@ -55,6 +55,12 @@ export abstract class Module<Input = Tensor, Output = Tensor> {
 
   readonly #bufferNames = new Set<string>();
   readonly #listeners = new Set<CallListener>();
+
+  constructor();
+  /** What a class without a constructor is given arrives here. */
+  constructor(...given: readonly unknown[]) {
+    checkNoOptions(new.target.name, given);
+  }
 
   /** Computes the output. Write this in a subclass; use {@link Module.call} to run it. */
   abstract forward(input: Input): Output;

@@ -15,8 +15,11 @@ export interface GroupNormOptions extends NormalizationLayerOptions {
  * The number of groups used when none is given: the largest divisor of `channels` that is at most 32 (the value of the paper) and
  * leaves at least four channels to a group, so that narrow layers do not fall back to instance normalization. 16 channels make 4
  * groups, 64 make 16, 128 and more make 32.
+ *
+ * @throws EvenkeelError INVALID_ARGUMENT
  */
 export function defaultGroups(channels: number): number {
+  checkInteger('defaultGroups', 'channels', channels, 1);
   let groups = Math.max(1, Math.min(32, Math.floor(channels / 4)));
   while (channels % groups !== 0) groups -= 1;
   return groups;
