@@ -140,6 +140,11 @@ function layerPairs(): Pair[] {
       (channels) => new nn.BatchNorm({ channels, activation: 'relu' }),
       (channels) => new nn.SwitchableNorm({ channels, activation: 'relu' }),
     );
+    pair(
+      'online over batch norm + relu',
+      (channels) => new nn.BatchNorm({ channels, activation: 'relu' }),
+      (channels) => new nn.OnlineNorm({ channels, activation: 'relu' }),
+    );
   }
   return pairs;
 }
@@ -158,6 +163,7 @@ function stepPairs(): Pair[] {
     ['evonorm-s0', make['evonorm-s0'](), 'batch', make.batch()],
     ['evonorm-b0', make['evonorm-b0'](), 'batch', make.batch()],
     ['switchable', make.switchable(), 'batch', make.batch()],
+    ['online', make.online(), 'batch', make.batch()],
     ['proxy', make.proxy(), 'batch', make.batch()],
   ];
   return [2, 32, 128].flatMap((batch) => [

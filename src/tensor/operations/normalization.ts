@@ -150,6 +150,8 @@ interface BackwardCommand {
   /** What the command reads after the inputs and before `words`; not differentiated, and absent ones stay absent. */
   readonly constants?: readonly (Tensor | undefined)[];
   readonly words: readonly Argument[];
+  /** Those of the words that the command changes in place. */
+  readonly moves?: readonly Tensor[];
 }
 
 /**
@@ -162,7 +164,7 @@ export function recordNormalization(
   output: Tensor,
   command: BackwardCommand,
 ): Tensor {
-  const { operation, words, constants = [] } = command;
+  const { operation, words, constants = [], moves = [] } = command;
   const read = [...inputs, ...constants];
   const isPresent = read.map((tensor) => tensor !== undefined);
   const present = inputs.filter((input) => input !== undefined);
@@ -183,6 +185,7 @@ export function recordNormalization(
       ...words,
       ...places.slice(0, inputs.length).map((place) => place !== undefined && gradients[place] !== undefined),
     );
+    for (const moved of moves) moved.storage.version++;
     return gradients;
   });
 }

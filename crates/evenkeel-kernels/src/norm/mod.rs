@@ -8,6 +8,7 @@
 //! | [`evo`] | as [`group`], with a gate in place of centring and activation | sample and group |
 //! | [`evo_batch`] | batch and positions, and positions | channel, sample and channel |
 //! | [`switchable`] | positions; of those, mixtures over channels and over the batch | sample and channel |
+//! | [`online`] | the samples before, and positions | channel |
 //! | [`layer_channels`] | channels | sample and position |
 //! | [`rms`] | channels, without centring | sample and position |
 //! | [`filter_response`] | positions, without centring | sample and channel; [`threshold`] is its activation behind a residual sum |
@@ -54,6 +55,7 @@ pub mod group;
 pub mod independent;
 pub mod kalman;
 pub mod layer_channels;
+pub mod online;
 pub mod preconditioning;
 pub mod proxy;
 pub mod renorm;

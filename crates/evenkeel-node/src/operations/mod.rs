@@ -17,6 +17,7 @@ mod layout;
 mod matrix;
 mod normalization;
 mod normalization_arguments;
+mod online;
 mod optimizer;
 mod pooling;
 mod proxy;
@@ -71,6 +72,7 @@ const FAMILIES: &[Family] = &[
     layout::OPERATIONS,
     matrix::OPERATIONS,
     normalization::OPERATIONS,
+    online::OPERATIONS,
     optimizer::OPERATIONS,
     pooling::OPERATIONS,
     proxy::OPERATIONS,

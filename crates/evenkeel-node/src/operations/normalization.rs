@@ -75,7 +75,7 @@ fn batch_training(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
 fn batch_training_gradient(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
     let passed = Passed::read(arguments)?;
     let norm = Batch::read(arguments)?;
-    let compute = |heap: &Heap, [dx, dgamma, dbeta, dresidual]: [Option<&mut [f32]>; 4]| {
+    let compute = |heap: &mut Heap, [dx, dgamma, dbeta, dresidual]: [Option<&mut [f32]>; 4]| {
         Ok(batch::backward_training(
             norm.get(heap)?,
             passed.saved(heap)?,
@@ -103,7 +103,7 @@ fn batch_inference_gradient(heap: &mut Heap, arguments: &mut Arguments) -> Outco
     let gradient = arguments.slot()?;
     let norm = Batch::read(arguments)?;
     let epsilon = arguments.f32()?;
-    let compute = |heap: &Heap, [dx, dgamma, dbeta, dresidual]: [Option<&mut [f32]>; 4]| {
+    let compute = |heap: &mut Heap, [dx, dgamma, dbeta, dresidual]: [Option<&mut [f32]>; 4]| {
         let (mean, variance) = norm.given(heap)?;
         Ok(batch::backward_inference(
             norm.get(heap)?,
@@ -139,7 +139,7 @@ fn group_gradient(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
     let passed = Passed::read(arguments)?;
     let norm = Plain::read(arguments)?;
     let groups = arguments.usize()?;
-    let compute = |heap: &Heap, [dx, dgamma, dbeta]: [Option<&mut [f32]>; 3]| {
+    let compute = |heap: &mut Heap, [dx, dgamma, dbeta]: [Option<&mut [f32]>; 3]| {
         Ok(group::backward(
             norm.shape,
             groups,
@@ -175,7 +175,7 @@ fn layer(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
 fn layer_gradient(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
     let passed = Passed::read(arguments)?;
     let norm = Plain::read(arguments)?;
-    let compute = |heap: &Heap, [dx, dgamma, dbeta]: [Option<&mut [f32]>; 3]| {
+    let compute = |heap: &mut Heap, [dx, dgamma, dbeta]: [Option<&mut [f32]>; 3]| {
         Ok(layer_channels::backward(
             norm.shape,
             norm.input(heap)?,
@@ -210,7 +210,7 @@ fn root_mean_square(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
 fn root_mean_square_gradient(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
     let passed = Passed::read(arguments)?;
     let norm = Plain::read(arguments)?;
-    let compute = |heap: &Heap, [dx, dgamma, _]: [Option<&mut [f32]>; 3]| {
+    let compute = |heap: &mut Heap, [dx, dgamma, _]: [Option<&mut [f32]>; 3]| {
         Ok(rms::backward(
             norm.shape,
             norm.input(heap)?,

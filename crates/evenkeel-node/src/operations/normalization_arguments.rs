@@ -194,7 +194,7 @@ pub(super) fn fill_wanted<const N: usize>(
     heap: &mut Heap,
     arguments: &mut Arguments,
     lengths: [usize; N],
-    compute: impl FnOnce(&Heap, [Option<&mut [f32]>; N]) -> Outcome,
+    compute: impl FnOnce(&mut Heap, [Option<&mut [f32]>; N]) -> Outcome,
 ) -> Outcome {
     let mut buffers = [const { None }; N];
     let mut wanted = 0;

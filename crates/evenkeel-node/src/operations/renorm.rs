@@ -59,7 +59,7 @@ fn forward(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
 fn backward(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
     let passed = Passed::read(arguments)?;
     let plain = Plain::read(arguments)?;
-    let compute = |heap: &Heap, [dx, dgamma, dbeta]: [Option<&mut [f32]>; 3]| {
+    let compute = |heap: &mut Heap, [dx, dgamma, dbeta]: [Option<&mut [f32]>; 3]| {
         let gradients = AffineGradients { dx, dgamma, dbeta };
         let (saved, gradient) = (passed.saved(heap)?, passed.gradient(heap)?);
         Ok(renorm::backward(
