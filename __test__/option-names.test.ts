@@ -147,6 +147,7 @@ const layers: Readonly<Record<string, Row>> = {
 };
 
 const model = () => new nn.Linear({ inFeatures: 2, outFeatures: 2 });
+const trained = model();
 const { train, test: rest } = data.digits();
 const build = () => new nn.NormalizedLayers({ norm: 'batch' });
 const diagnosed = () => {
@@ -411,7 +412,11 @@ const training: Readonly<Record<string, Row>> = {
   Trainer: {
     call: (o) => new Trainer(o),
     options: {
-      ...{ model: model(), optimizer: new optim.SGD(parameters(), { learningRate: 0.1 }), loss: new nn.MSELoss() },
+      ...{
+        model: trained,
+        optimizer: new optim.SGD(trained.parameters(), { learningRate: 0.1 }),
+        loss: new nn.MSELoss(),
+      },
       ...{ schedule: () => 0.1, clipNorm: 1, gradientAccumulation: 2, seed: 3 },
     },
   },
@@ -585,7 +590,7 @@ test.each(plainLayers)('%s refuses options', async (name, Layer) => {
   expect(await message({ epsilon: 1 })).toBe(`${name}: there is no option epsilon; it has no options`);
   expect(await message({ inplace: true })).toContain(`${name}: there is no option inplace (leave it out: `);
   expect(await message(1)).toBe(`${name}: there is no place for 1; it has no options`);
-  expect(await message(new nn.ReLU())).toContain(`${name}: there is no place for an object { `);
+  expect(await message(new nn.ReLU())).toBe(`${name}: there is no place for a ReLU; it has no options`);
   expect(await message({})).toBe('no error');
   expect(await message(undefined)).toBe('no error');
 });

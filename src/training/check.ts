@@ -1,7 +1,9 @@
 import { EvenkeelError } from '../errors';
+import { Module } from '../nn/module';
+import { Optimizer } from '../optim';
 import { describe } from '../options';
 import { nearest } from '../spelling';
-import type { TrainingCallback } from './types';
+import type { Network, TrainingCallback } from './types';
 
 /** Checks a loader as JavaScript gave it. A data set is the likeliest thing in its place. @throws EvenkeelError `INVALID_ARGUMENT` */
 export function checkLoader(owner: string, name: string, loader: unknown, methods: readonly string[] = []): void {
@@ -46,6 +48,20 @@ export function checkCallbacks(callbacks: readonly TrainingCallback[]): void {
     }
     for (const name of Object.keys(callback)) if (/^on[A-Z]/.test(name)) checkHook(name);
   }
+}
+
+/**
+ * Throws `INVALID_ARGUMENT` where an optimizer has parameters of neither the model nor the loss: it was made for another model, and
+ * training would change nothing.
+ */
+export function checkTrains(optimizer: unknown, model: Network, loss: unknown): void {
+  if (!(optimizer instanceof Optimizer)) return;
+  const trained = new Set<unknown>([...model.parameters(), ...(loss instanceof Module ? loss.parameters() : [])]);
+  if (trained.size === 0 || optimizer.parameters.some((parameter) => trained.has(parameter))) return;
+  throw new EvenkeelError(
+    'INVALID_ARGUMENT',
+    'Trainer: the optimizer has none of the parameters of the model; make it with parameters of this model: model.parameters()',
+  );
 }
 
 function checkHook(name: string): void {

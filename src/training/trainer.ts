@@ -7,7 +7,7 @@ import { type GradientTransform, gradientTransformOf } from '../nn/normalization
 import type { Schedule } from '../optim';
 import { checkOptions, optionNames, show } from '../options';
 import type { Tensor } from '../tensor';
-import { checkCallbacks, checkLoader } from './check';
+import { checkCallbacks, checkLoader, checkTrains } from './check';
 import { type Evaluation, evaluate, type Prediction, predict } from './evaluate';
 import { type FitOptions, FitRun, fitOptions } from './fit-run';
 import { reportOptions } from './run-recorder';
@@ -79,6 +79,7 @@ export class Trainer {
       'an optimizer, such as new optim.SGD(…)',
     );
     checkMethods('Trainer', 'loss', loss, ['call'], 'a loss, such as new nn.CrossEntropyLoss()');
+    checkTrains(optimizer, model, loss);
     if (schedule !== undefined && typeof schedule !== 'function') {
       throw new EvenkeelError(
         'INVALID_ARGUMENT',
