@@ -19,6 +19,17 @@ describe('losses', () => {
     });
   }
 
+  it('MSELoss does not broadcast', () => {
+    const call = (...shape: number[]) => new MSELoss().call(tensor([[1], [2]]), tensor([1, 2]).reshape(shape));
+    expect(() => call(2)).toThrow(
+      'MSELoss: predictions have the shape [2, 1], targets [2]; give both one shape, with reshape()',
+    );
+    expect(call(2, 1).itemSync()).toBe(0);
+    expect(() => new MSELoss().call(tensor([1]), [1] as never)).toThrow(
+      'MSELoss: expected a tensor as targets, got an array',
+    );
+  });
+
   it('CrossEntropyLoss has value and gradient', () => {
     for (const labelSmoothing of [0, 0.1]) {
       const logits = tensor(rows, { requiresGrad: true });

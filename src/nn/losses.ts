@@ -1,6 +1,9 @@
+import { EvenkeelError } from '../errors';
 import { checkOptions, optionNames } from '../options';
 import { scope, type Tensor } from '../tensor';
+import { checkTensor } from '../tensor/operations/check';
 import { crossEntropy } from '../tensor/operations/softmax';
+import { formatShape, sameShape } from '../tensor/shape';
 import { checkChoice, checkRange } from './check';
 
 /** How the values of single samples (or elements) become the result. */
@@ -53,7 +56,7 @@ export interface MSELossOptions {
 
 const mseLossOptions = optionNames<MSELossOptions>({ reduction: true });
 
-/** Squared difference of predictions and targets of one shape. */
+/** Squared difference of predictions and targets of one shape. @throws EvenkeelError SHAPE_MISMATCH for two shapes */
 export class MSELoss implements Loss {
   /** What becomes of the squared differences. */
   readonly reduction: Reduction;
@@ -64,6 +67,16 @@ export class MSELoss implements Loss {
   }
 
   call(predictions: Tensor, targets: Tensor): Tensor {
+    checkTensor('MSELoss', 'predictions', predictions);
+    checkTensor('MSELoss', 'targets', targets);
+    // Subtracting would broadcast: [batch, 1] and [batch] to [batch, batch].
+    if (!sameShape(predictions.shape, targets.shape)) {
+      throw new EvenkeelError(
+        'SHAPE_MISMATCH',
+        `MSELoss: predictions have the shape ${formatShape(predictions.shape)}, targets ${formatShape(targets.shape)}; ` +
+          'give both one shape, with reshape()',
+      );
+    }
     return scope(() => {
       const difference = predictions.sub(targets);
       const squared = difference.mul(difference);
