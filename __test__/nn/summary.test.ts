@@ -1,3 +1,4 @@
+import { inspect } from 'node:util';
 import { EvenkeelError } from '../../src/errors';
 import * as nn from '../../src/nn';
 import { memory } from '../../src/tensor';
@@ -51,5 +52,10 @@ describe('summary', () => {
     expect(() => nn.summary(given, [7, 9, 2])).toThrow(EvenkeelError);
     expect([given.training, norm.training]).toEqual([false, true]);
     expect(() => nn.summary(given, [7, -9, 3])).toThrow('input shape');
+  });
+
+  it('is shown as its table by console.log', () => {
+    const found = nn.summary(model(), [8, 8, 3]);
+    expect(inspect(found)).toBe(found.toString());
   });
 });

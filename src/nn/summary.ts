@@ -1,4 +1,6 @@
+import { inspect } from 'node:util';
 import { EvenkeelError } from '../errors';
+import { show } from '../options';
 import { noGrad, scope, Tensor, zeros } from '../tensor';
 import { BinaryLayer } from './binary';
 import type { AnyModule, Module } from './module';
@@ -52,6 +54,8 @@ export interface ModelSummary {
   readonly bits: number;
   /** The leaves as a text table, with totals. */
   toString(): string;
+  /** `console.log(summary(…))` shows the table of {@link ModelSummary.toString}. */
+  [inspect.custom](): string;
 }
 
 /**
@@ -64,10 +68,10 @@ export interface ModelSummary {
  * the input does not fit.
  */
 export function summary(model: Module<Tensor, unknown>, inputShape: readonly number[]): ModelSummary {
-  if (inputShape.some((size) => !Number.isInteger(size) || size < 1)) {
+  if (!Array.isArray(inputShape) || inputShape.some((size) => !Number.isInteger(size) || size < 1)) {
     throw new EvenkeelError(
       'INVALID_ARGUMENT',
-      `summary: the input shape is [${inputShape.join(', ')}]; give the sizes of one sample, such as [32, 32, 3]`,
+      `summary: the input shape is ${show(inputShape)}; give the sizes of one sample, such as [32, 32, 3]`,
     );
   }
   const modules = model.namedModules();
@@ -103,6 +107,7 @@ export function summary(model: Module<Tensor, unknown>, inputShape: readonly num
     operations: multiplyAdds - binaryMultiplyAdds + binaryMultiplyAdds / 64,
     bits,
     toString: () => drawTable(rows),
+    [inspect.custom]: () => drawTable(rows),
   };
 }
 
