@@ -8,7 +8,8 @@ const parameters = () => linear().parameters();
 const rate = { learningRate: 0.1 };
 const { train, test: rest } = data.digits();
 const loader = () => new data.DataLoader(data.take(rest, 4), { batchSize: 4 });
-const trainer = () => new Trainer({ model: linear(), optimizer: new optim.SGD(parameters(), rate) });
+const ofModel = (model: nn.AnyModule) => new optim.SGD(model.parameters(), rate);
+const trainer = (model = linear()) => new Trainer({ model, optimizer: ofModel(model) });
 const pixels = { images: new Float32Array(2), labels: [0], shape: [1, 2, 1] } as const;
 const { schedules } = optim;
 
@@ -173,7 +174,7 @@ const cases: readonly (readonly [what: string, call: (value: never) => unknown, 
     'a module as parameters',
     (given) => new optim.SGD(given, rate),
     linear(),
-    'inFeatures, outFeatures }; give model.parameters()',
+    'SGD: expected a list of parameters or of groups { parameters, … }, got a Linear; give model.parameters()',
   ],
   [
     'a list in the list',
@@ -340,9 +341,18 @@ const cases: readonly (readonly [what: string, call: (value: never) => unknown, 
   ],
   [
     'a rate as a schedule',
-    (schedule) => new Trainer({ model: linear(), optimizer: new optim.SGD(parameters(), rate), schedule }),
+    (schedule) => {
+      const model = linear();
+      return new Trainer({ model, optimizer: ofModel(model), schedule });
+    },
     0.1,
     'Trainer: schedule is 0.1; give a function of the step',
+  ],
+  [
+    'an optimizer of another model',
+    (optimizer) => new Trainer({ model: linear(), optimizer }),
+    ofModel(linear()),
+    'Trainer: the optimizer has none of the parameters of the model; make it with',
   ],
   [
     'data in place of a loader',
@@ -410,6 +420,28 @@ const cases: readonly (readonly [what: string, call: (value: never) => unknown, 
     { model: linear() },
     'profileSteps: directory is undefined; give the path of a folder',
   ],
+  [
+    'no shape of an image',
+    (shape) => nn.summary(linear(), shape),
+    undefined,
+    'summary: the input shape is undefined; give the sizes of one sample, such as [32, 32, 3]',
+  ],
+  ['text as a mode', (mode) => linear().train(mode), 'no', "train: mode is 'no'; give true or false"],
+  [
+    'nothing as a choice of what is trained',
+    (requiresGrad) => linear().setRequiresGrad(requiresGrad),
+    undefined,
+    'setRequiresGrad: requiresGrad is undefined; give true or false',
+  ],
+  [
+    'a number for whether it has a gradient',
+    (requiresGrad) => {
+      tensor([1]).requiresGrad = requiresGrad;
+    },
+    1,
+    'Tensor: requiresGrad is 1; give true or false',
+  ],
+  ['no listener', (listener) => linear().onCall(listener), undefined, 'onCall: listener is undefined; give a function'],
   [
     'images without a batch',
     (images) => nn.diagnose(linear(), images),

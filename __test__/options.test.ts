@@ -20,6 +20,7 @@ test.each([
   [undefined, 'expected an object of options, got undefined; the options are size, padding'],
   [null, 'expected an object of options, got null; the options are size, padding'],
   [3, 'expected an object of options, got a number; the options are size, padding'],
+  [[1], 'expected an object of options, got an array; the options are size, padding'],
 ])('%p is refused with what there is', (options, message) => {
   expect(() => checkOptions('example', options as object, known)).toThrow(`example: ${message}`);
 });
@@ -77,7 +78,10 @@ test.each([
   [null, 'null'],
   [[1, 'a', [2]], "[1, 'a', [2]]"],
   [new Array(9).fill(1), 'an array of 9'],
-  [new Float32Array(2), 'an array'],
+  [new Float32Array(2), 'a Float32Array'],
+  [new Int32Array(2), 'an Int32Array'],
+  [new Map(), 'a Map'],
+  [Object.create(null), 'an empty object'],
   [{ a: 1 }, 'an object { a }'],
   [() => 1, 'a function'],
 ])('%p is shown as it was given', (value, text) => {

@@ -20,6 +20,7 @@ test.each([
   ['p', ['probability', 'training'], 'did you mean probability?'],
   ['p', ['rate'], 'did you mean rate?'],
   ['in_channels', ['inChannels', 'outChannels'], 'did you mean inChannels?'],
+  ['milestones', ['at', 'factor'], 'did you mean at?'],
   ['lr', ['rate'], undefined],
   ['inplace', ['rate'], 'leave it out: operations make new tensors, and their memory is reused'],
 ])('%s among %p: %s', (name, known, help) => {

@@ -25,7 +25,7 @@ export function optionNames<Options extends object>(names: OptionNames<Options>)
  * @throws EvenkeelError INVALID_ARGUMENT
  */
 export function checkOptions(owner: string, options: object, known: KnownOptions): void {
-  if (typeof options !== 'object' || options === null) {
+  if (typeof options !== 'object' || options === null || Array.isArray(options)) {
     throw new EvenkeelError(
       'INVALID_ARGUMENT',
       `${owner}: expected an object of options, got ${describe(options)}; ${list(known)}`,
@@ -67,6 +67,12 @@ export function checkNoOptions(owner: string, given: readonly unknown[]): void {
   }
 }
 
+/** Throws `INVALID_ARGUMENT` where JavaScript gave something else in place of a function. */
+export function checkFunction(owner: string, name: string, value: unknown): void {
+  if (typeof value === 'function') return;
+  throw new EvenkeelError('INVALID_ARGUMENT', `${owner}: ${name} is ${show(value)}; give a function`);
+}
+
 function refuseUnknown(owner: string, options: object, known: KnownOptions): void {
   const unknown = Object.keys(options).filter((name) => !known.has(name));
   if (unknown.length === 0) return;
@@ -85,7 +91,12 @@ function list(known: KnownOptions): string {
 export function describe(value: unknown): string {
   if (value === undefined || value === null) return String(value);
   if (typeof value !== 'object') return `a ${typeof value}`;
-  if (Array.isArray(value) || ArrayBuffer.isView(value)) return 'an array';
+  if (Array.isArray(value)) return 'an array';
+  const prototype = Object.getPrototypeOf(value) as { readonly constructor?: { readonly name?: unknown } } | null;
+  const maker = prototype?.constructor?.name;
+  // Of a class, the name says more than what is in it.
+  if (typeof maker === 'string' && maker !== '' && maker !== 'Object')
+    return `${/^([AEIO]|[FHLMNRSX][A-Z])/.test(maker) ? 'an' : 'a'} ${maker}`;
   const keys = Object.keys(value);
   return keys.length === 0 ? 'an empty object' : `an object { ${keys.join(', ')} }`;
 }

@@ -131,3 +131,22 @@ describe('max', () => {
     expect(numbers(x.grad!)).toEqual([0, 1, 0]);
   });
 });
+
+test('argmax along another axis', () => {
+  const x = irregular([3, 5, 4], 7);
+  const values = numbers(x);
+  for (const [axis, shape] of [
+    [0, [5, 4]],
+    [-2, [3, 4]],
+    [2, [3, 5]],
+  ] as const) {
+    const found = x.argmax(axis);
+    expect(found.shape).toEqual(shape);
+    const wanted = groups(values, x.shape, [axis < 0 ? axis + 3 : axis]).map((group) =>
+      group.indexOf(Math.max(...group)),
+    );
+    expect(numbers(found)).toEqual(wanted);
+  }
+  expect(codeOf(() => x.argmax(3))).toBe('INVALID_ARGUMENT');
+  expect(codeOf(() => zeros([0, 3]).argmax(0))).toBe('SHAPE_MISMATCH');
+});

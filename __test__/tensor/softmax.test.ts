@@ -120,3 +120,15 @@ describe('countTopK', () => {
     expect(codeOf(() => countTopK(logits, zeros([3], { dtype: 'int32' })))).toBe('SHAPE_MISMATCH');
   });
 });
+
+test.each([0, 1, -2, 2])('softmax and its logarithm along axis %i', async (axis) => {
+  const x = irregular([3, 5, 4], 3);
+  const last = axis === 2 ? [0, 1, 2] : axis === 0 ? [1, 2, 0] : [0, 2, 1];
+  const back = [0, 1, 2].map((at) => last.indexOf(at));
+  expect(numbers(x.softmax(axis))).toEqual(numbers(x.permute(last).softmax().permute(back)));
+  expect(numbers(x.logSoftmax(axis))).toEqual(numbers(x.permute(last).logSoftmax().permute(back)));
+  const sums = numbers(x.softmax(axis).sum({ axes: axis }));
+  expectClose(sums, new Array<number>(sums.length).fill(1), 2e-6);
+  expect(await gradcheck((a) => softmax(a!, axis), [x], { step: 4e-3, elements: 24 })).toMatchObject({ passed: true });
+  expect(codeOf(() => x.softmax(3))).toBe('INVALID_ARGUMENT');
+});

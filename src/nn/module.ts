@@ -1,5 +1,5 @@
 import { inspect } from 'node:util';
-import { checkBoolean, checkNoOptions, checkOptions, optionNames } from '../options';
+import { checkBoolean, checkFunction, checkNoOptions, checkOptions, optionNames } from '../options';
 import { keep, scope, Tensor } from '../tensor';
 import { attribute } from '../tensor/profile';
 import { Parameter } from './parameter';
@@ -82,6 +82,7 @@ export abstract class Module<Input = Tensor, Output = Tensor> {
    * takes it away again.
    */
   onCall(listener: CallListener): () => void {
+    checkFunction('onCall', 'listener', listener);
     this.#listeners.add(listener);
     return () => {
       this.#listeners.delete(listener);

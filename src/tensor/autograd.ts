@@ -1,5 +1,5 @@
 import { EvenkeelError } from '../errors';
-import { checkOptions, optionNames } from '../options';
+import { checkFunction, checkOptions, optionNames } from '../options';
 import { checkFloat } from './operations/check';
 import { scope } from './scope';
 import { formatShape, type Shape, sameShape } from './shape';
@@ -47,6 +47,7 @@ export function isGradEnabled(): boolean {
 
 /** Runs `body` without recording operations. */
 export function noGrad<T>(body: () => T): T {
+  checkFunction('noGrad', 'body', body);
   return withGrad(false, body);
 }
 

@@ -1,4 +1,5 @@
 import { EvenkeelError } from '../errors';
+import { show } from '../options';
 import { bytesOfArray, type DType, dtypeCodes, dtypeOfArray, type TypedArray } from './dtype';
 import { checkOptions, optionNames } from './operations/check';
 import { checkShape, formatShape, type Shape, sizeOf } from './shape';
@@ -52,6 +53,14 @@ function flattenNested(values: NestedArray, shape: Shape, axis: number, into: nu
   );
 }
 
+function checkDType(operation: string, dtype: DType | undefined): void {
+  if (dtype === undefined || Object.hasOwn(dtypeCodes, dtype)) return;
+  throw new EvenkeelError(
+    'DTYPE_MISMATCH',
+    `${operation}: dtype is ${show(dtype)}; give 'float32', 'int32' or 'uint8'`,
+  );
+}
+
 function toTypedArray(values: readonly number[], dtype: DType): TypedArray {
   switch (dtype) {
     case 'float32':
@@ -75,6 +84,7 @@ export function tensor(
   options: TensorOptions & { readonly shape?: Shape } = {},
 ): Tensor {
   checkOptions('tensor', options, tensorOptions);
+  checkDType('tensor', options.dtype);
   const given = dtypeOfArray(values);
   if (given === undefined && ArrayBuffer.isView(values)) {
     throw new EvenkeelError(
@@ -116,6 +126,7 @@ export function tensor(
 function fill(name: string, shape: Shape, value: number, options: TensorOptions): Tensor {
   checkOptions(name, options, fillOptions);
   checkShape(name, shape);
+  checkDType(name, options.dtype);
   const dtype = options.dtype ?? 'float32';
   const result = allocate(name, [...shape], dtype);
   run('fill', [result], dtypeCodes[dtype], result.size, value);

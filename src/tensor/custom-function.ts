@@ -1,3 +1,4 @@
+import { checkFunction } from '../options';
 import { noGrad, record } from './autograd';
 import type { Tensor } from './tensor';
 
@@ -33,10 +34,14 @@ export interface FunctionDefinition<Inputs extends readonly Tensor[]> {
  *   backward: ({ saved: [x] }, gradient) => [gradient.mul(x!).mul(2)],
  * });
  * ```
+ *
+ * @throws EvenkeelError INVALID_ARGUMENT where a pass is no function
  */
 export function customFunction<Inputs extends readonly Tensor[]>(
   definition: FunctionDefinition<Inputs>,
 ): (...inputs: Inputs) => Tensor {
+  const passes = Object(definition) as Readonly<Record<string, unknown>>;
+  for (const pass of ['forward', 'backward']) checkFunction('customFunction', pass, passes[pass]);
   const name = definition.name ?? 'customFunction';
   return (...inputs) => {
     let saving: readonly Tensor[] = [];

@@ -1,4 +1,5 @@
 import { EvenkeelError } from '../errors';
+import { checkFunction, show } from '../options';
 import { noGrad } from './autograd';
 import { tensor } from './creation';
 import { checkOptions, optionNames } from './operations/check';
@@ -51,7 +52,11 @@ export async function gradcheck(
   inputs: readonly Tensor[],
   options: GradcheckOptions = {},
 ): Promise<GradcheckResult> {
+  checkFunction('gradcheck', 'body', body);
   checkOptions('gradcheck', options, gradcheckOptions);
+  if (!Array.isArray(inputs)) {
+    throw new EvenkeelError('INVALID_ARGUMENT', `gradcheck: inputs are ${show(inputs)}; give a list of tensors`);
+  }
   const { step = 1e-2, tolerance = 1e-2 } = options;
   const checked = inputs.filter((input) => input.requiresGrad);
   if (checked.length === 0) {

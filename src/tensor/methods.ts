@@ -62,10 +62,10 @@ declare module './tensor' {
     sigmoid(): Tensor;
     /** The hyperbolic tangent. @throws EvenkeelError DTYPE_MISMATCH */
     tanh(): Tensor;
-    /** Softmax along the last axis. @throws EvenkeelError SHAPE_MISMATCH, DTYPE_MISMATCH */
-    softmax(): Tensor;
-    /** The logarithm of the softmax along the last axis. @throws EvenkeelError SHAPE_MISMATCH, DTYPE_MISMATCH */
-    logSoftmax(): Tensor;
+    /** Softmax along `axis` (the last by default). @throws EvenkeelError SHAPE_MISMATCH, DTYPE_MISMATCH, INVALID_ARGUMENT */
+    softmax(axis?: number): Tensor;
+    /** The logarithm of the softmax along `axis` (the last by default). @throws EvenkeelError SHAPE_MISMATCH, DTYPE_MISMATCH, INVALID_ARGUMENT */
+    logSoftmax(axis?: number): Tensor;
     /** The sum over axes (all by default), in float64. @throws EvenkeelError DTYPE_MISMATCH, INVALID_ARGUMENT */
     sum(options?: ReductionOptions): Tensor;
     /** The mean over axes (all by default), in float64. @throws EvenkeelError DTYPE_MISMATCH, INVALID_ARGUMENT */
@@ -74,8 +74,8 @@ declare module './tensor' {
     max(options?: ReductionOptions): Tensor;
     /** The smallest element over axes (all by default). @throws EvenkeelError DTYPE_MISMATCH, INVALID_ARGUMENT */
     min(options?: ReductionOptions): Tensor;
-    /** The int32 index of the largest element along the last axis. @throws EvenkeelError SHAPE_MISMATCH, DTYPE_MISMATCH */
-    argmax(): Tensor;
+    /** The int32 index of the largest element along `axis` (the last by default). @throws EvenkeelError SHAPE_MISMATCH, DTYPE_MISMATCH, INVALID_ARGUMENT */
+    argmax(axis?: number): Tensor;
     /** The index of the first NaN or infinity, or undefined. @throws EvenkeelError DTYPE_MISMATCH */
     firstNonFinite(): Promise<number | undefined>;
     /** The matrix product: `[..., k]` times `[k, n]`. @throws EvenkeelError SHAPE_MISMATCH, DTYPE_MISMATCH */

@@ -1,4 +1,5 @@
 import { EvenkeelError } from '../errors';
+import { checkFunction } from '../options';
 import { checkOptions, optionNames } from './operations/check';
 import { type RecordedCommand, stream, type TimedCommand } from './stream';
 
@@ -134,6 +135,7 @@ function formatTable(title: string, rows: readonly ProfileRow[]): string {
  * @throws EvenkeelError INVALID_ARGUMENT where a profile is being taken already.
  */
 export async function profile<T>(body: () => T | Promise<T>, options: ProfileOptions = {}): Promise<Profile<T>> {
+  checkFunction('profile', 'body', body);
   checkOptions('profile', options, profileOptions);
   const device = stream();
   if (device.profiling) throw new EvenkeelError('INVALID_ARGUMENT', 'profile: one is being taken already');

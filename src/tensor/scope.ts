@@ -1,4 +1,5 @@
 import { EvenkeelError } from '../errors';
+import { checkFunction } from '../options';
 
 /** What a scope frees. */
 export interface Scoped {
@@ -59,6 +60,7 @@ function hand(value: unknown, inner: Set<Scoped>, outer: Set<Scoped> | undefined
  * `await` would be entered into somebody else's scope. Use scopes between the awaits.
  */
 export function scope<T>(body: () => T): T {
+  checkFunction('scope', 'body', body);
   const frame = new Set<Scoped>();
   frames.push(frame);
   let result: T;

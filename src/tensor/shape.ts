@@ -1,4 +1,5 @@
 import { EvenkeelError } from '../errors';
+import { show } from '../options';
 
 /** The sizes of a tensor's axes, outermost first. */
 export type Shape = readonly number[];
@@ -32,7 +33,7 @@ export function sameShape(a: Shape, b: Shape): boolean {
  */
 export function checkShape(operation: string, shape: Shape): void {
   if (!Array.isArray(shape)) {
-    throw new EvenkeelError('INVALID_ARGUMENT', `${operation}: shape must be an array of sizes, got ${String(shape)}`);
+    throw new EvenkeelError('INVALID_ARGUMENT', `${operation}: shape must be an array of sizes, got ${show(shape)}`);
   }
   if (shape.length > MAX_RANK) {
     throw new EvenkeelError('INVALID_ARGUMENT', `${operation}: at most ${MAX_RANK} axes, got ${formatShape(shape)}`);
@@ -59,7 +60,10 @@ export function checkShape(operation: string, shape: Shape): void {
  * @throws EvenkeelError INVALID_ARGUMENT where there is no such axis.
  */
 export function resolveAxis(operation: string, axis: number, rank: number): number {
-  if (!Number.isInteger(axis) || axis < -rank || axis >= rank) {
+  if (!Number.isInteger(axis)) {
+    throw new EvenkeelError('INVALID_ARGUMENT', `${operation}: axis is ${show(axis)}; give a whole number`);
+  }
+  if (axis < -rank || axis >= rank) {
     throw new EvenkeelError(
       'INVALID_ARGUMENT',
       `${operation}: axis ${axis} is out of range for ${rank} axes (${-rank} to ${rank - 1})`,

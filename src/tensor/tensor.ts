@@ -1,6 +1,6 @@
 import { inspect } from 'node:util';
 import { EvenkeelError } from '../errors';
-import { checkBoolean } from '../options';
+import { checkBoolean, describe } from '../options';
 import { type BackwardOptions, type GraphNode, runBackward } from './autograd';
 import { type ArrayOf, bytesOfArray, type DType, dtypeOfArray, type TypedArray, viewBytes } from './dtype';
 import { enterScope, leaveScope } from './scope';
@@ -149,7 +149,10 @@ export class Tensor {
    */
   copyFrom(values: TypedArray): void {
     if (dtypeOfArray(values) !== this.dtype) {
-      throw new EvenkeelError('DTYPE_MISMATCH', `copyFrom: expected the typed array of ${this.dtype}`);
+      throw new EvenkeelError(
+        'DTYPE_MISMATCH',
+        `copyFrom: expected a typed array of ${this.dtype}, got ${describe(values)}`,
+      );
     }
     const bytes = bytesOfArray('copyFrom', values);
     if (values.length !== this.size) {

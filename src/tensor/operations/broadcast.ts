@@ -1,4 +1,5 @@
 import { EvenkeelError } from '../../errors';
+import { show } from '../../options';
 import { full } from '../creation';
 import { formatShape, MAX_RANK, type Shape, sameShape } from '../shape';
 import { allocate, run, Tensor } from '../tensor';
@@ -63,7 +64,7 @@ export function withOperands<T>(
     if (!(value instanceof Tensor)) {
       throw new EvenkeelError(
         'INVALID_ARGUMENT',
-        `${operation}: operand ${index + 1} must be a tensor or a number, got ${String(value)}`,
+        `${operation}: operand ${index + 1} must be a tensor or a number, got ${show(value)}`,
       );
     }
     if (value.dtype !== 'float32') {

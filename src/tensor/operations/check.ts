@@ -23,13 +23,26 @@ export function checkFloat(operation: string, required: Named, optional: Named =
   }
 }
 
+/**
+ * Checks that an argument of an operation that takes any dtype is a tensor. For operations.
+ *
+ * @throws EvenkeelError INVALID_ARGUMENT
+ */
+export function checkTensor(
+  operation: string,
+  name: string,
+  value: unknown,
+  advice = 'tensor(…) makes one of numbers',
+): asserts value is Tensor {
+  if (value instanceof Tensor) return;
+  throw new EvenkeelError(
+    'INVALID_ARGUMENT',
+    `${operation}: expected a tensor as ${name}, got ${describe(value)}; ${advice}`,
+  );
+}
+
 function checkOne(operation: string, name: string, value: unknown, advice: string): void {
-  if (!(value instanceof Tensor)) {
-    throw new EvenkeelError(
-      'INVALID_ARGUMENT',
-      `${operation}: expected a tensor as ${name}, got ${describe(value)}; ${advice}`,
-    );
-  }
+  checkTensor(operation, name, value, advice);
   if (value.dtype !== 'float32') {
     throw new EvenkeelError('DTYPE_MISMATCH', `${operation}: expected a float32 ${name}, got ${value.dtype}`);
   }

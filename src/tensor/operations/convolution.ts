@@ -78,7 +78,10 @@ export function geometryOf(operation: string, input: Tensor, weight: Tensor, opt
     throw new EvenkeelError(
       'SHAPE_MISMATCH',
       `${operation}: ${groups} group(s) of weight ${formatShape(weight.shape)} need ${groupChannels * groups} input channels and ` +
-        `output channels that ${groups} divides, got input ${formatShape(input.shape)}`,
+        `output channels that ${groups} divides, got input ${formatShape(input.shape)}` +
+        (height === groupChannels * groups
+          ? '; images are [batch, height, width, channels]: permute([0, 2, 3, 1]) makes them of [batch, channels, height, width]'
+          : ''),
     );
   }
   const kernel = [kernelHeight, kernelWidth] as const;

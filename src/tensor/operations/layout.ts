@@ -1,10 +1,20 @@
 import { EvenkeelError } from '../../errors';
+import { show } from '../../options';
 import { record } from '../autograd';
 import { bytesPerElement, type DType, dtypeCodes } from '../dtype';
 import { checkShape, formatShape, resolveAxis, type Shape, sameShape, sizeOf } from '../shape';
 import { allocate, run, type Tensor } from '../tensor';
 import { broadcastShapes, broadcastTo, sumToShape } from './broadcast';
-import { checkFloat, checkOptions, optionNames } from './check';
+import { checkFloat, checkOptions, checkTensor, optionNames } from './check';
+
+/** Throws `INVALID_ARGUMENT` where JavaScript gave no list: `permute(0, 2, 1)` in place of `permute([0, 2, 1])`. */
+function checkList(operation: string, name: string, list: readonly unknown[], example: string): void {
+  if (Array.isArray(list)) return;
+  throw new EvenkeelError(
+    'INVALID_ARGUMENT',
+    `${operation}: ${name} is ${show(list)}; give an array, such as ${example}`,
+  );
+}
 
 /** `shape` with another size along `axis`. */
 function resized(shape: Shape, axis: number, size: number): number[] {
@@ -17,6 +27,8 @@ function resized(shape: Shape, axis: number, size: number): number[] {
  * @throws EvenkeelError SHAPE_MISMATCH, INVALID_ARGUMENT
  */
 export function reshape(input: Tensor, shape: Shape): Tensor {
+  checkTensor('reshape', 'input', input);
+  checkList('reshape', 'shape', shape, '[2, -1]');
   const unknown = shape.indexOf(-1);
   let target = [...shape];
   if (unknown !== -1) {
@@ -44,6 +56,7 @@ export function reshape(input: Tensor, shape: Shape): Tensor {
 
 /** Joins all axes from `firstAxis` on; without one, all. @throws EvenkeelError INVALID_ARGUMENT */
 export function flatten(input: Tensor, firstAxis = 0): Tensor {
+  checkTensor('flatten', 'input', input);
   if (input.rank === 0) return reshape(input, [1]);
   const first = resolveAxis('flatten', firstAxis, input.rank);
   return reshape(input, [...input.shape.slice(0, first), sizeOf(input.shape.slice(first))]);
@@ -65,6 +78,8 @@ function permuteForward(input: Tensor, axes: readonly number[]): Tensor {
  * @throws EvenkeelError INVALID_ARGUMENT unless every axis is given once
  */
 export function permute(input: Tensor, axes: readonly number[]): Tensor {
+  checkTensor('permute', 'input', input);
+  checkList('permute', 'axes', axes, '[0, 2, 1]');
   const order = axes.map((axis) => resolveAxis('permute', axis, input.rank));
   if (order.length !== input.rank || new Set(order).size !== order.length) {
     throw new EvenkeelError(
@@ -80,6 +95,7 @@ export function permute(input: Tensor, axes: readonly number[]): Tensor {
 
 /** Exchanges two axes, by default the last two. @throws EvenkeelError INVALID_ARGUMENT */
 export function transpose(input: Tensor, first = -2, second = -1): Tensor {
+  checkTensor('transpose', 'input', input);
   const axes = input.shape.map((_, axis) => axis);
   const [a, b] = [resolveAxis('transpose', first, input.rank), resolveAxis('transpose', second, input.rank)];
   axes[a] = b;
@@ -106,12 +122,15 @@ const sliceOptions = optionNames<SliceOptions>({ starts: true, ends: true, steps
  * @throws EvenkeelError INVALID_ARGUMENT
  */
 export function slice(input: Tensor, options: SliceOptions): Tensor {
+  checkTensor('slice', 'input', input);
   checkOptions('slice', options, sliceOptions);
   for (const [name, list] of Object.entries(options) as [string, readonly number[] | undefined][]) {
-    if (list !== undefined && (list.length > input.rank || !list.every(Number.isInteger))) {
+    if (list === undefined) continue;
+    checkList('slice', name, list, '[0, 1]');
+    if (list.length > input.rank || !list.every(Number.isInteger)) {
       throw new EvenkeelError(
         'INVALID_ARGUMENT',
-        `slice: ${name} must be at most ${input.rank} whole numbers for shape ${formatShape(input.shape)}, got [${list.join(', ')}]`,
+        `slice: ${name} must be at most ${input.rank} whole numbers for shape ${formatShape(input.shape)}, got ${show(list)}`,
       );
     }
   }
@@ -139,6 +158,8 @@ export function slice(input: Tensor, options: SliceOptions): Tensor {
  * @throws EvenkeelError INVALID_ARGUMENT unless there is a pair of whole, non-negative numbers for each axis
  */
 export function pad(input: Tensor, widths: readonly (readonly [before: number, after: number])[], value = 0): Tensor {
+  checkTensor('pad', 'input', input);
+  checkList('pad', 'widths', widths, '[[0, 0], [1, 1]]');
   const fine = widths.flat().every((width) => Number.isInteger(width) && width >= 0);
   if (widths.length !== input.rank || !fine) {
     throw new EvenkeelError(
@@ -189,6 +210,8 @@ function join(tensors: readonly Tensor[], axis: number): Tensor {
  * @throws EvenkeelError SHAPE_MISMATCH, DTYPE_MISMATCH, INVALID_ARGUMENT (no tensors, no such axis)
  */
 export function concatenate(tensors: readonly Tensor[], axis = 0): Tensor {
+  checkList('concatenate', 'the first argument', tensors, '[first, second]');
+  for (const tensor of tensors) checkTensor('concatenate', 'part', tensor);
   const [first] = tensors;
   if (first === undefined) {
     throw new EvenkeelError('INVALID_ARGUMENT', 'concatenate: expected at least one tensor, got none');
@@ -261,6 +284,8 @@ export function expand(input: Tensor, shape: Shape): Tensor {
  * @throws EvenkeelError SHAPE_MISMATCH, DTYPE_MISMATCH
  */
 export function gather(input: Tensor, indices: Tensor): Tensor {
+  checkTensor('gather', 'input', input);
+  checkTensor('gather', 'indices', indices, 'tensor(Int32Array.of(…)) makes one of numbers');
   if (indices.dtype !== 'int32') {
     throw new EvenkeelError('DTYPE_MISMATCH', `gather: expected int32 indices, got ${indices.dtype}`);
   }
@@ -288,6 +313,7 @@ export function gather(input: Tensor, indices: Tensor): Tensor {
  * @throws EvenkeelError DTYPE_MISMATCH for an unknown dtype
  */
 export function cast(input: Tensor, dtype: DType): Tensor {
+  checkTensor('cast', 'input', input);
   if (!Object.hasOwn(bytesPerElement, dtype)) {
     throw new EvenkeelError('DTYPE_MISMATCH', `cast: expected float32, int32 or uint8, got ${String(dtype)}`);
   }

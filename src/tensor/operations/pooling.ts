@@ -2,7 +2,7 @@ import { EvenkeelError } from '../../errors';
 import { isGradEnabled, record } from '../autograd';
 import { formatShape } from '../shape';
 import { allocate, run, type Tensor } from '../tensor';
-import { checkOptions, optionNames } from './check';
+import { checkOptions, checkTensor, optionNames } from './check';
 import { type Pair, pair } from './pair';
 
 export type { Pair } from './pair';
@@ -36,6 +36,7 @@ interface Geometry {
 }
 
 function checkImages(operation: string, input: Tensor): readonly [number, number, number, number] {
+  checkTensor(operation, 'input', input);
   const [batch, height, width, channels] = input.shape;
   if (
     input.rank !== 4 ||

@@ -1,9 +1,17 @@
 import { EvenkeelError } from '../../errors';
 import { record } from '../autograd';
+import { scope } from '../scope';
 import { formatShape, resolveAxis } from '../shape';
 import { allocate, run, type Tensor } from '../tensor';
 import { broadcastTo } from './broadcast';
 import { checkFloat, checkOptions, optionNames } from './check';
+import { permute } from './layout';
+
+/** `input` with its axis `axis` behind the others, which keep their order. */
+function moveLast(input: Tensor, axis: number): Tensor {
+  const others = input.shape.map((_, at) => at).filter((at) => at !== axis);
+  return permute(input, [...others, axis]);
+}
 
 /** Options of the reductions. */
 export interface ReductionOptions {
@@ -77,6 +85,7 @@ export function mean(input: Tensor, options: ReductionOptions = {}): Tensor {
 }
 
 function extremum(name: 'max' | 'min', input: Tensor, options: ReductionOptions): Tensor {
+  checkFloat(name, { input });
   const empty = geometryOf(name, input, options);
   if (empty.count === 0 && empty.shape.every((length) => length > 0)) {
     throw new EvenkeelError(
@@ -113,13 +122,16 @@ export function min(input: Tensor, options: ReductionOptions = {}): Tensor {
 }
 
 /**
- * The index along the last axis of its largest element, as int32: `[..., n]` to `[...]`. The first of equal elements, and the
- * first NaN where there is one. It has no gradient.
+ * The index along `axis` (the last by default) of its largest element, as int32: `[..., n]` to `[...]`. The first of equal elements,
+ * and the first NaN where there is one. It has no gradient.
  *
- * @throws EvenkeelError DTYPE_MISMATCH, SHAPE_MISMATCH (no axes, or the last is empty)
+ * @throws EvenkeelError DTYPE_MISMATCH, SHAPE_MISMATCH (no axes, or an empty one), INVALID_ARGUMENT (no such axis)
  */
-export function argmax(input: Tensor): Tensor {
+export function argmax(input: Tensor, axis = -1): Tensor {
   checkFloat('argmax', { input });
+  if (axis !== -1 && resolveAxis('argmax', axis, input.rank) !== input.rank - 1) {
+    return scope(() => argmax(moveLast(input, resolveAxis('argmax', axis, input.rank))));
+  }
   const columns = input.shape[input.rank - 1];
   if (columns === undefined || columns === 0) {
     throw new EvenkeelError(

@@ -1,8 +1,10 @@
 import { EvenkeelError } from '../../errors';
 import { record } from '../autograd';
-import { formatShape, sameShape } from '../shape';
+import { scope } from '../scope';
+import { formatShape, resolveAxis, sameShape } from '../shape';
 import { allocate, run, type Tensor } from '../tensor';
-import { checkFloat, checkOptions, optionNames } from './check';
+import { checkFloat, checkOptions, checkTensor, optionNames } from './check';
+import { transpose } from './layout';
 
 /** The size of the last axis, of at least one. */
 function classesOf(operation: string, input: Tensor): number {
@@ -16,8 +18,11 @@ function classesOf(operation: string, input: Tensor): number {
   return classes;
 }
 
-function normalized(name: 'softmax' | 'logSoftmax', input: Tensor): Tensor {
+function normalized(name: 'softmax' | 'logSoftmax', input: Tensor, axis: number): Tensor {
   checkFloat(name, { input });
+  if (axis !== -1 && resolveAxis(name, axis, input.rank) !== input.rank - 1) {
+    return scope(() => transpose(normalized(name, transpose(input, axis, -1), -1), axis, -1));
+  }
   const classes = classesOf(name, input);
   const logarithm = name === 'logSoftmax';
   const output = allocate(name, input.shape);
@@ -29,14 +34,22 @@ function normalized(name: 'softmax' | 'logSoftmax', input: Tensor): Tensor {
   });
 }
 
-/** `e^x / Σ e^x` along the last axis, for logits of any size. @throws EvenkeelError SHAPE_MISMATCH, DTYPE_MISMATCH */
-export function softmax(input: Tensor): Tensor {
-  return normalized('softmax', input);
+/**
+ * `e^x / Σ e^x` along `axis` (the last by default), for logits of any size.
+ *
+ * @throws EvenkeelError SHAPE_MISMATCH, DTYPE_MISMATCH, INVALID_ARGUMENT (no such axis)
+ */
+export function softmax(input: Tensor, axis = -1): Tensor {
+  return normalized('softmax', input, axis);
 }
 
-/** `x - ln Σ e^x` along the last axis, for logits of any size. @throws EvenkeelError SHAPE_MISMATCH, DTYPE_MISMATCH */
-export function logSoftmax(input: Tensor): Tensor {
-  return normalized('logSoftmax', input);
+/**
+ * `x - ln Σ e^x` along `axis` (the last by default), for logits of any size.
+ *
+ * @throws EvenkeelError SHAPE_MISMATCH, DTYPE_MISMATCH, INVALID_ARGUMENT (no such axis)
+ */
+export function logSoftmax(input: Tensor, axis = -1): Tensor {
+  return normalized('logSoftmax', input, axis);
 }
 
 /** The numbers of the loss reductions in crate evenkeel-node. */
@@ -67,6 +80,7 @@ export function crossEntropy(logits: Tensor, targets: Tensor, options: CrossEntr
   checkOptions('crossEntropy', options, crossEntropyOptions);
   checkFloat('crossEntropy', { logits });
   const { labelSmoothing = 0, reduction = 'mean' } = options;
+  checkTensor('crossEntropy', 'targets', targets, 'tensor(Int32Array.of(…)) makes one of class numbers');
   const classes = classesOf('crossEntropy', logits);
   const rowShape = logits.shape.slice(0, -1);
   if (targets.dtype === 'uint8') {
@@ -80,7 +94,8 @@ export function crossEntropy(logits: Tensor, targets: Tensor, options: CrossEntr
     throw new EvenkeelError(
       'SHAPE_MISMATCH',
       `crossEntropy: expected ${targets.dtype === 'int32' ? 'labels' : 'weights'} of shape ${formatShape(expected)} for logits ` +
-        `${formatShape(logits.shape)}, got ${formatShape(targets.shape)}`,
+        `${formatShape(logits.shape)}, got ${formatShape(targets.shape)}` +
+        (sameShape(targets.shape, rowShape) ? "; class numbers must be int32: cast('int32') makes them so" : ''),
     );
   }
   if (targets.requiresGrad) {
@@ -116,6 +131,7 @@ export function crossEntropy(logits: Tensor, targets: Tensor, options: CrossEntr
  */
 export function countTopK(logits: Tensor, labels: Tensor, k = 1): Tensor {
   checkFloat('countTopK', { logits });
+  checkTensor('countTopK', 'labels', labels, 'tensor(Int32Array.of(…)) makes one of class numbers');
   const classes = classesOf('countTopK', logits);
   if (labels.dtype !== 'int32') {
     throw new EvenkeelError('DTYPE_MISMATCH', `countTopK: expected int32 labels, got ${labels.dtype}`);
