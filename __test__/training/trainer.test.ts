@@ -2,8 +2,8 @@ import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { mlp } from '../../src/models';
 import * as nn from '../../src/nn';
-import { manualSeed } from '../../src/tensor';
-import { checkpoint, type StepReport } from '../../src/training';
+import { crossEntropy, manualSeed, synchronize, type Tensor } from '../../src/tensor';
+import { checkpoint, evaluate, type StepReport } from '../../src/training';
 import { smallLoaders, smallNetwork, smallTrainer, temporaryFolder } from './support';
 
 const folder = temporaryFolder();
@@ -125,6 +125,36 @@ test('an error in a callback ends the run and reaches the caller', async () => {
   });
   await expect(fitting).rejects.toThrow('from the callback');
   expect(failures).toHaveLength(1);
+});
+
+describe('a loss that cannot be trained with ends the run', () => {
+  const trainWith = (call: nn.Loss['call']) =>
+    smallTrainer({ loss: { call } }).fit(smallLoaders().training, { epochs: 1 });
+
+  test.each([
+    ['one value for each sample', 'none', /^fit: the loss returned a tensor of shape \[16\]; it must be one number/],
+    ['a number', 'number', /^fit: the loss returned a number; it must return a tensor/],
+  ])('%s', async (_what, kind, message) => {
+    const call: nn.Loss['call'] = (logits, labels) =>
+      kind === 'none' ? crossEntropy(logits, labels, { reduction: 'none' }) : (3 as never);
+    await expect(trainWith(call)).rejects.toThrow(message);
+    const evaluated = evaluate(smallNetwork(), smallLoaders().validation, { loss: { call } });
+    await expect(evaluated).rejects.toThrow(/^evaluate: the loss returned/);
+  });
+
+  test('a loss that fails twice is reported once, and the process lives on', async () => {
+    const unhandled: unknown[] = [];
+    const listener = (error: unknown) => void unhandled.push(error);
+    process.on('unhandledRejection', listener);
+    // Labels out of range fail when they are read; what is detached fails in the backward pass, before that.
+    const wrong = (logits: Tensor, labels: Tensor) =>
+      crossEntropy(logits.detach(), labels.cast('float32').add(99).cast('int32'));
+    await expect(trainWith(wrong)).rejects.toThrow('backward: this tensor depends on nothing that requires a gradient');
+    await synchronize();
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    process.off('unhandledRejection', listener);
+    expect(unhandled).toEqual([]);
+  });
 });
 
 test('weights that overflow never replace a good checkpoint', async () => {

@@ -15,7 +15,8 @@ export function checkInteger(owner: string, name: string, value: number, minimum
 /** Returns `value` if it is a number in `[low, high]`; otherwise throws `INVALID_ARGUMENT`. */
 export function checkRange(owner: string, name: string, value: number, low: number, high: number): number {
   if (typeof value !== 'number' || !(value >= low && value <= high)) {
-    const range = high === Number.POSITIVE_INFINITY ? `at least ${low}` : `from ${low} to ${high}`;
+    const top = high === 1 - Number.EPSILON ? 'below 1' : high;
+    const range = high === Number.POSITIVE_INFINITY ? `at least ${low}` : `from ${low} to ${top}`;
     throw new EvenkeelError('INVALID_ARGUMENT', `${owner}: ${name} is ${show(value)}; give a number ${range}`);
   }
   return value;
@@ -55,7 +56,8 @@ export function checkMethods<Value>(
   advice: string,
 ): Value {
   const members = Object(value) as Readonly<Record<string, unknown>>;
-  if (methods.every((method) => typeof members[method] === 'function')) return value;
+  // A function has a method `call`, too, which is not the one that is meant.
+  if (typeof value !== 'function' && methods.every((method) => typeof members[method] === 'function')) return value;
   throw new EvenkeelError('INVALID_ARGUMENT', `${owner}: ${name} is ${show(value)}; give ${advice}`);
 }
 

@@ -3,6 +3,8 @@ import { Module } from '../nn/module';
 import { Optimizer } from '../optim';
 import { describe } from '../options';
 import { nearest } from '../spelling';
+import { Tensor } from '../tensor';
+import { formatShape } from '../tensor/shape';
 import type { Network, TrainingCallback } from './types';
 
 /** Checks a loader as JavaScript gave it. A data set is the likeliest thing in its place. @throws EvenkeelError `INVALID_ARGUMENT` */
@@ -62,6 +64,27 @@ export function checkTrains(optimizer: unknown, model: Network, loss: unknown): 
     'INVALID_ARGUMENT',
     'Trainer: the optimizer has none of the parameters of the model; make it with parameters of this model: model.parameters()',
   );
+}
+
+/**
+ * Returns what a loss returned, if it is one number for the batch.
+ *
+ * @throws EvenkeelError `INVALID_ARGUMENT` for something that is no tensor, `SHAPE_MISMATCH` for more than one number.
+ */
+export function checkLossValue(owner: string, loss: Tensor): Tensor {
+  if (!(loss instanceof Tensor)) {
+    throw new EvenkeelError(
+      'INVALID_ARGUMENT',
+      `${owner}: the loss returned ${describe(loss)}; it must return a tensor with one number for the batch`,
+    );
+  }
+  if (loss.size !== 1) {
+    throw new EvenkeelError(
+      'SHAPE_MISMATCH',
+      `${owner}: the loss returned a tensor of shape ${formatShape(loss.shape)}; it must be one number for the batch, such as the mean`,
+    );
+  }
+  return loss;
 }
 
 function checkHook(name: string): void {

@@ -3,7 +3,7 @@ import { checkMethods } from '../nn/check';
 import type { Loss } from '../nn/losses';
 import { checkOptions, optionNames } from '../options';
 import { noGrad, scope, type Tensor } from '../tensor';
-import { checkLoader } from './check';
+import { checkLoader, checkLossValue } from './check';
 import { type Findings, FindingsCollector, type Metrics, MetricTotals, softmaxRow } from './metrics';
 import { nonFiniteError } from './non-finite';
 import type { Batch, EvaluationLoader, Network } from './types';
@@ -76,7 +76,7 @@ async function forward(model: Network, { images, labels }: Batch, loss: Loss) {
   const results = scope(() =>
     noGrad(() => {
       const logits = model.call(images);
-      return { logits, loss: loss.call(logits, labels) };
+      return { logits, loss: checkLossValue('evaluate', loss.call(logits, labels)) };
     }),
   );
   try {

@@ -3,6 +3,7 @@ import { clipByGlobalNorm } from '../optim';
 import { optionNames } from '../options';
 import { manualSeed, memory, scope, synchronize } from '../tensor';
 import { addFlips, BinaryMetrics, type FlipCounts, meanOfLayers } from './binary-metrics';
+import { checkLossValue } from './check';
 import { read as readCheckpoint, restore as restoreCheckpoint, save as saveCheckpoint } from './checkpoint';
 import { disposeBatch, type Evaluation, evaluate } from './evaluate';
 import { listenForSignals } from './interruption';
@@ -234,13 +235,15 @@ export class FitRun {
       manualSeed(batchSeed);
       const reads = scope(() => {
         const logits = model.call(images);
-        const loss = lossFunction.call(logits, labels);
+        const loss = checkLossValue('fit', lossFunction.call(logits, labels));
         // Enqueued before the backward pass, so that they do not wait for it.
-        const values = [loss.item(), logits.data(), labels.data()] as const;
+        const values = Promise.all([loss.item(), logits.data(), labels.data()]);
+        // Where the backward pass throws, nobody waits for them: their failure would end the process.
+        values.catch(() => undefined);
         loss.backward();
-        return values;
+        return { values };
       });
-      const [loss, logits, labelValues] = await Promise.all(reads);
+      const [loss, logits, labelValues] = await reads.values;
       if (!Number.isFinite(loss)) {
         // The same numbers as the first time, in dropout too.
         manualSeed(batchSeed);

@@ -1,5 +1,5 @@
 import { EvenkeelError } from '../../errors';
-import { checkOptions, type OptionNames, optionNames } from '../../options';
+import { checkOptions, type OptionNames, optionNames, show } from '../../options';
 import type { Tensor } from '../../tensor';
 import { conv2d } from '../../tensor/operations/convolution';
 import { type Pair, pair } from '../../tensor/operations/pair';
@@ -146,6 +146,12 @@ function resolvePadding(
   kernelSize: readonly [number, number],
   dilation: readonly [number, number],
 ): readonly [number, number] {
+  if (typeof padding === 'string' && padding !== 'same') {
+    throw new EvenkeelError(
+      'INVALID_ARGUMENT',
+      `Conv2d: padding is ${show(padding)}; give 'same', a whole number of at least 0, or two of them`,
+    );
+  }
   if (padding !== 'same') return pair('Conv2d', 'padding', padding, 0);
   if (kernelSize.some((size) => size % 2 === 0)) {
     throw new EvenkeelError(
