@@ -82,6 +82,11 @@ impl<const N: usize> Plan<N> {
                 )));
             }
         }
+        if plan.length == 0 {
+            // Nothing is walked, and products of the other sizes need not fit.
+            plan.rank = 1;
+            return Ok(plan);
+        }
         // The stride, were an operand not repeated, of the dimension in hand.
         let mut steps = [1usize; N];
         for (from_last, &size) in output.iter().rev().enumerate() {

@@ -452,6 +452,8 @@ fn shapes_that_do_not_fit_are_refused_before_anything_is_written() {
         )
         .is_err()
     );
+    let empty = [0, 1 << 40, 1 << 40];
+    assert!(binary(add, &[], &empty, &[1.0], &[1], &mut [], &empty).is_ok());
     let huge = [usize::MAX, 2];
     assert!(binary(add, &[1.0], &[1], &[1.0], &[1], &mut output, &huge).is_err());
     assert!(binary_assign(add, &mut output, &[6], &[1.0; 12], &[2, 6]).is_err());

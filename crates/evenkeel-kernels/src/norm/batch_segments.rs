@@ -418,6 +418,18 @@ mod tests {
     }
 
     #[test]
+    fn segments_without_rows_change_nothing() {
+        let mut measured = vec![0.0; 8];
+        measure(1, &[1.0, 2.0, 6.0], 1e-5, &mut measured[4..6]).unwrap();
+        let (mut saved, mut expected) = ([f32::NAN; 3], [f32::NAN; 3]);
+        let mut alone = measured[4..6].to_vec();
+        let rows = [0, 0, 3, 0].into_iter();
+        merge(1, rows, &mut measured, 1e-5, None, &mut saved).unwrap();
+        merge(1, [3].into_iter(), &mut alone, 1e-5, None, &mut expected).unwrap();
+        assert_eq!(saved, expected);
+    }
+
+    #[test]
     fn lengths_that_do_not_fit_are_refused() {
         let mut two = [0.0; 2];
         assert!(measure(1, &[1.0], 1e-5, &mut [0.0]).is_err());

@@ -14,12 +14,12 @@ pub struct Shape {
 }
 
 impl Shape {
-    /// Elements of the map, or an error where the product does not fit.
+    /// Elements of the map, or an error where the product of its sizes does not fit. Sizes of 0 count as 1 for that: where there are no
+    /// elements, there may be statistics.
     pub fn elements(self) -> Result<usize> {
-        checked_product(
-            "normalization",
-            &[self.batch, self.positions, self.channels],
-        )
+        let sizes = [self.batch, self.positions, self.channels];
+        checked_product("normalization", &sizes.map(|size| size.max(1)))?;
+        Ok(sizes.into_iter().product())
     }
 }
 

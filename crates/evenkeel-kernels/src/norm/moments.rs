@@ -141,6 +141,9 @@ pub(super) fn merge_pieces(
             total = count;
             continue;
         }
+        if count == 0 {
+            continue;
+        }
         let whole = (total + count) as f64;
         let (share, between) = (count as f64 / whole, total as f64 * (count as f64 / whole));
         let (mean, deviations) = first.split_at_mut(channels);

@@ -6,7 +6,7 @@ use super::geometry::check_optional;
 use super::moments::{all_finite, measure, merge_pieces};
 use super::scratch::with_f64;
 use super::slab::Slab;
-use crate::error::{KernelError, Result, check_length};
+use crate::error::{KernelError, Result, check_length, checked_product};
 use crate::isa::{Simd, SimdOp, dispatch};
 use crate::parallel::{DisjointMut, for_each_task};
 
@@ -153,7 +153,8 @@ pub fn precondition(
         && channels.is_multiple_of(channel_groups)
         && outputs.is_multiple_of(channel_groups);
     let rows = if splits { channels / channel_groups } else { 0 };
-    if rows * outputs == 0 || !weight.len().is_multiple_of(rows * outputs) {
+    let matrix = checked_product("precondition", &[rows, outputs])?;
+    if matrix == 0 || weight.is_empty() || !weight.len().is_multiple_of(matrix) {
         return Err(KernelError::Invalid(format!(
             "precondition: a weight of {} elements does not fit {channels} channels in {channel_groups} groups and {outputs} outputs",
             weight.len()
@@ -320,6 +321,10 @@ mod tests {
         assert!(run(options, 3, 12, 6, 6).is_err());
         assert!(run(options, 4, 13, 6, 6).is_err());
         assert!(run(options, 4, 12, 5, 6).is_err());
+        assert!(run(options, 4, 0, 6, 6).is_err());
+        for outputs in [1 << 50, 1 << 63] {
+            assert!(precondition(options, &[0.0; 4], &[0.0; 4], &mut [], None, outputs).is_err());
+        }
         let unscaled = Preconditioning {
             scale: 0.0,
             ..options

@@ -7,7 +7,7 @@ use super::transition::{
     Transition, TransitionGradients, normalized, normalized_backward, predict, predict_backward,
     rectify, rectify_backward,
 };
-use super::{KalmanNorm, Prior, PriorGradients, RunningStatistics};
+use super::{KalmanNorm, Prior, PriorGradients, RunningStatistics, check_units};
 use crate::activation::Activation;
 use crate::error::{KernelError, Result, check_length};
 use crate::norm::geometry::{Affine, AffineGradients, Shape, check_optional};
@@ -98,6 +98,7 @@ impl<'a> KalmanLink<'a> {
     }
 
     fn check(&self) -> Result {
+        check_units(self.groups, self.shape.channels)?;
         let units = self.units();
         if let Some(Source { transition, .. }) = self.source {
             let fits = transition

@@ -20,7 +20,7 @@ pub use forward::{RunningStatistics, forward};
 use super::geometry::{Affine, Shape, check_optional};
 use super::slab::Slab;
 use crate::activation::Activation;
-use crate::error::{KernelError, Result, check_length};
+use crate::error::{KernelError, Result, check_length, checked_product};
 
 /// Arrays of `[groups, channels]` that the forward pass saves.
 pub const SAVED: usize = 6;
@@ -64,6 +64,11 @@ pub struct KalmanNorm<'a> {
     pub activation: Activation,
 }
 
+/// Checks that what has a value for each group and channel has a length: of no samples there may be any number of groups.
+fn check_units(groups: usize, channels: usize) -> Result {
+    checked_product("groups of channels", &[groups, channels.max(1)]).map(drop)
+}
+
 impl KalmanNorm<'_> {
     fn units(&self) -> usize {
         self.groups * self.shape.channels
@@ -84,6 +89,7 @@ impl KalmanNorm<'_> {
                 self.groups
             )));
         }
+        check_units(self.groups, channels)?;
         if let Some(Prior { state, weight, .. }) = self.prior {
             check_length("prior", state.len(), 2 * self.units())?;
             if !(0.0..=1.0).contains(&weight) {

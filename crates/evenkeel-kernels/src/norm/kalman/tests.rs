@@ -319,3 +319,21 @@ fn misfits_are_refused() {
     assert!(check(2, prior(1.5, &[0.0; 4]), 12).is_err());
     assert!(check(2, prior(f64::NAN, &[0.0; 4]), 12).is_err());
 }
+
+#[test]
+fn more_groups_than_there_is_memory_are_refused_for_no_samples() {
+    let norm = KalmanNorm {
+        shape: Shape {
+            batch: 0,
+            positions: 1,
+            channels: 4,
+        },
+        groups: 1 << 62,
+        x: &[],
+        affine: Affine::default(),
+        prior: None,
+        residual: None,
+        activation: Activation::Identity,
+    };
+    assert!(forward(norm, EPSILON, None, &mut [], &mut [], &mut []).is_err());
+}

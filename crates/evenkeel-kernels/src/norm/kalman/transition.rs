@@ -63,7 +63,8 @@ impl Transition<'_> {
         checked_product("transition", &[2, groups, in_channels.max(out_channels)])?;
         checked_product("transition", &[2, in_channels, out_channels])?;
         check_length("state", before.len(), 2 * groups * in_channels)?;
-        if self.matrix() == 0 || !self.weight.len().is_multiple_of(self.matrix()) {
+        let empty = self.matrix() == 0 || self.weight.is_empty();
+        if empty || !self.weight.len().is_multiple_of(self.matrix()) {
             return Err(KernelError::Invalid(format!(
                 "a weight of {} elements has no whole number of {} by {out_channels} matrices",
                 self.weight.len(),

@@ -324,6 +324,7 @@ fn misfits_are_refused() {
         noise: None,
     };
     assert!(predict(transition(&[0.0; 6]), &[0.0; 4], &mut [0.0; 6]).is_ok());
+    assert!(predict(transition(&[]), &[0.0; 4], &mut [0.0; 6]).is_err());
     assert!(predict(transition(&[0.0; 7]), &[0.0; 4], &mut [0.0; 6]).is_err());
     assert!(predict(transition(&[0.0; 6]), &[0.0; 3], &mut [0.0; 6]).is_err());
     assert!(predict(transition(&[0.0; 6]), &[0.0; 4], &mut [0.0; 5]).is_err());
