@@ -255,8 +255,8 @@ pub fn backward(norm: EvoNormS0, saved: &[f32], dy: &[f32], gradients: EvoNormGr
 
 /// Sums of a channel: Σ dy, Σ dy x gate, Σ dy x² gate'.
 const SUMS: usize = 3;
-/// Parameters of the backward map: slope, `gamma / deviation`, the factor of x, and a constant.
-const BACKWARD_PARAMETERS: usize = 4;
+/// Parameters of the backward map: slope, `gamma / deviation`, the factor of `x - center`, the center, and a constant.
+const BACKWARD_PARAMETERS: usize = 5;
 
 struct Backward<'a> {
     slab: Slab,
@@ -317,9 +317,11 @@ impl Passes for Backward<'_> {
                 along[channel / size] as f32
             });
             fill(columns, parameters, 3, |channel| {
+                self.norm.saved(self.saved, sample, channel).mean
+            });
+            fill(columns, parameters, 4, |channel| {
                 let unit = self.norm.saved(self.saved, sample, channel);
-                let mean = f64::from(unit.mean) + f64::from(unit.mean_rest);
-                (-along[channel / size] * mean) as f32
+                (-along[channel / size] * f64::from(unit.mean_rest)) as f32
             });
         });
     }
@@ -371,7 +373,7 @@ unsafe impl Terms<SUMS, 1> for GateSums<'_> {
     }
 }
 
-/// `dx = dy * scale * (gate + slope x gate (1 - gate)) + along * x + constant`.
+/// `dx = dy * scale * (gate + slope x gate (1 - gate)) + along * (x - center) + constant`.
 struct GateGradient<'a> {
     x: &'a [f32],
     dy: &'a [f32],
@@ -393,7 +395,7 @@ unsafe impl Terms<0, BACKWARD_PARAMETERS> for GateGradient<'_> {
         p: &[S::F32; BACKWARD_PARAMETERS],
         _: &mut [S::F32; 0],
     ) {
-        let [slope, scale, along, constant] = *p;
+        let [slope, scale, along, center, constant] = *p;
         // SAFETY: `at + lanes <= length`.
         unsafe {
             let x = load(simd, self.x.as_ptr().add(at), lanes);
@@ -401,7 +403,7 @@ unsafe impl Terms<0, BACKWARD_PARAMETERS> for GateGradient<'_> {
             let argument = gate_argument(simd, slope, x);
             let (gate, rest) = math::sigmoid_and_complement(simd, argument);
             let derivative = simd.fma(simd.mul(argument, gate), rest, gate);
-            let shared = simd.fma(along, x, constant);
+            let shared = simd.fma(along, simd.sub(x, center), constant);
             let dx = simd.fma(simd.mul(dy, scale), derivative, shared);
             store(simd, dx, self.dx.as_mut_ptr().add(at), lanes);
         }

@@ -106,29 +106,39 @@ const SHAPES: [(usize, usize, usize, usize); 11] = [
     (0, 4, 3, 1),
 ];
 
-#[test]
-fn follows_the_equation_at_every_level() {
-    at_every_level(|| {
-        for (batch, positions, channels, groups) in SHAPES {
-            let shape = Shape {
-                batch,
-                positions,
-                channels,
-            };
-            let x = coarse_values(shape.elements().unwrap(), 1);
-            let actual = run(shape, groups, &x);
-            let expected = oracle(shape, groups, &x);
-            for (index, (actual, expected)) in actual.iter().zip(&expected).enumerate() {
-                let largest = expected.iter().fold(1.0f64, |most, v| most.max(v.abs()));
-                for (actual, expected) in actual.iter().zip(expected) {
-                    assert!(
-                        (f64::from(*actual) - expected).abs() <= 5e-6 * largest,
-                        "result {index} of {shape:?}: {actual}, expected {expected}"
-                    );
-                }
+/// Compares everything with the equation, for inputs around `offset`.
+fn check(offset: f32) {
+    for (batch, positions, channels, groups) in SHAPES {
+        let shape = Shape {
+            batch,
+            positions,
+            channels,
+        };
+        let x = coarse_values(shape.elements().unwrap(), 1);
+        let x: Vec<f32> = x.into_iter().map(|x| x + offset).collect();
+        let actual = run(shape, groups, &x);
+        let expected = oracle(shape, groups, &x);
+        for (index, (actual, expected)) in actual.iter().zip(&expected).enumerate() {
+            let largest = expected.iter().fold(1.0f64, |most, v| most.max(v.abs()));
+            for (actual, expected) in actual.iter().zip(expected) {
+                assert!(
+                    (f64::from(*actual) - expected).abs() <= 5e-6 * largest,
+                    "result {index} of {shape:?} around {offset}: {actual}, expected {expected}"
+                );
             }
         }
-    });
+    }
+}
+
+#[test]
+fn follows_the_equation_at_every_level() {
+    at_every_level(|| check(0.0));
+}
+
+#[test]
+fn inputs_far_from_zero_keep_their_digits() {
+    // A thousand and ten thousand times the deviation of the coarse values.
+    at_every_level(|| [4.62e3, -4.62e4].into_iter().for_each(check));
 }
 
 #[test]
