@@ -113,6 +113,20 @@ describe('properties', () => {
     expectClose(values(output), [-1, 1, 2 / 3, 2 / 3], 1e-6);
   });
 
+  it.each([true, false])('B0 gives numbers for zeros without epsilon (training: %p)', (training) => {
+    const layer = new nn.EvoNormB0({ channels: 1, epsilon: 0 });
+    layer.beta!.copyFrom(new Float32Array([3]));
+    layer.runningVariance.copyFrom(new Float32Array([0]));
+    if (!training) layer.eval();
+    const input = tensor([0, 0, 0, 0], { shape: [2, 2, 1], requiresGrad: true });
+    const output = layer.call(input);
+    expect(values(output)).toEqual([3, 3, 3, 3]);
+    output.sum().backward();
+    for (const { grad } of [input, ...layer.parameters()]) {
+      expect(values(grad!).every(Number.isFinite)).toBe(true);
+    }
+  });
+
   it('B0 keeps its running variance when a batch is not finite', () => {
     const layer = new nn.EvoNormB0({ channels: 2 });
     layer.call(noise([4, 2], 3));

@@ -107,7 +107,8 @@ const evoNormB0Options = optionNames<EvoNormB0Options>({
 /**
  * EvoNorm-B0 (Liu et al. 2020), norm and activation in one:
  * `gamma · x / max(√(batch variance + epsilon), v x + √(instance variance + epsilon)) + beta`, with biased variances of each channel,
- * over the batch and all positions, and over the positions of each sample; x itself is not centred.
+ * over the batch and all positions, and over the positions of each sample; x itself is not centred. The batch's root counts as 1e-30
+ * at least, so that zeros give `beta` also where `epsilon` is 0.
  *
  * Input `[batch, ..., channels]`, output of the same shape. In evaluation the running variance takes the place of the batch's; the
  * instance's stays the sample's own. At a tie of the maximum the gradient goes to the batch's part. The running variance does not

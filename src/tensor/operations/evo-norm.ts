@@ -84,7 +84,8 @@ const evoNormB0Options = optionNames<EvoNormB0Options>({
  * EvoNorm-B0 (Liu et al. 2020): `x / max(√(batch variance + epsilon), slope · x + √(instance variance + epsilon)) · gamma + beta`, biased
  * variances of each channel over batch and positions, and over the positions of each sample. It stands for a normalization and an
  * activation. At a tie of the maximum the gradient goes to the batch's part. Outside training the running variance takes the place of
- * the batch's; it does not move with a batch that has a variance that is not finite.
+ * the batch's; it does not move with a batch that has a variance that is not finite. The batch's root counts as 1e-30 at least, so that
+ * zeros give `beta` also where `epsilon` is 0.
  *
  * @throws EvenkeelError SHAPE_MISMATCH, DTYPE_MISMATCH, INVALID_ARGUMENT
  */

@@ -4,7 +4,7 @@
 //! Liu, Brock, Simonyan, Le, "Evolving Normalization-Activation Layers", NeurIPS 2020.
 //!
 //! `y = x / max(batch deviation, slope x + instance deviation) * gamma + beta`; the mean is not subtracted. Deviations are roots of a
-//! biased variance plus epsilon.
+//! biased variance plus epsilon; that of the batch counts as 1e-30 at least, so that zeros give `beta` also where epsilon is 0.
 
 use super::centred::sum_samples;
 use super::columns::{Columns, Terms, load, map_columns, store_output, sum_columns};
@@ -45,7 +45,10 @@ pub struct RunningVariance<'a> {
     pub momentum: f32,
 }
 
-/// The length of what the forward pass saves: of every sample and channel the mean rounded to f32, what that lost, and the deviation; then
+/// Deviations of the batch are at least this: without epsilon, a channel of zeros has none, and nothing can be divided by 0.
+const LEAST_DEVIATION: f32 = 1e-30;
+
+/// The length of what the forward pass saves, for a shape whose sizes fit ([`Shape::elements`]): of every sample and channel the mean rounded to f32, what that lost, and the deviation; then
 /// the same of every channel.
 pub fn saved_length(shape: Shape) -> usize {
     3 * (shape.batch + 1) * shape.channels
@@ -154,6 +157,12 @@ fn save(instances: Moments, means: &[f64], variances: &[f64], epsilon: f32, save
     for (deviation, variance) in deviations.iter_mut().zip(all) {
         *deviation = (variance + f64::from(epsilon)).sqrt() as f32;
     }
+    for deviation in &mut deviations[instances.variances.len()..] {
+        // `max` would hide a NaN.
+        if *deviation < LEAST_DEVIATION {
+            *deviation = LEAST_DEVIATION;
+        }
+    }
 }
 
 fn move_running(running: RunningVariance, batch: &[f64]) {
@@ -220,7 +229,7 @@ unsafe impl Terms<0, FORWARD_PARAMETERS> for Divide<'_> {
         _: &mut [S::F32; 0],
     ) {
         let [batch, slope, own, scale, offset] = *p;
-        // SAFETY: `at + lanes <= length`.
+        // SAFETY: `at + lanes <= length`, and `streams` saw to it that what is streamed is aligned.
         unsafe {
             let x = load(simd, self.x.as_ptr().add(at), lanes);
             // A NaN of the batch's deviation stays.
@@ -333,10 +342,13 @@ impl EvoNormB0<'_> {
             positions,
             channels,
         } = self.shape;
-        // d deviation / dx = (x - mean) / (deviation * count), and the divisor's gradient is -γ q. A deviation of 0 has none.
+        // d deviation / dx = (x - mean) / (deviation * count), and the divisor's gradient is -γ q. Without a deviation there is none.
         let along = |unit: Unit, sum: f64, count: f64| {
-            let divisor = f64::from(unit.deviation) * count;
-            if divisor == 0.0 { 0.0 } else { -sum / divisor }
+            if unit.deviation <= LEAST_DEVIATION {
+                0.0
+            } else {
+                -sum / (f64::from(unit.deviation) * count)
+            }
         };
         let parts = |channel: usize| {
             let gamma = f64::from(self.affine.gamma(channel));
@@ -441,7 +453,7 @@ unsafe impl Terms<0, BACKWARD_PARAMETERS> for DivideGradient<'_> {
         _: &mut [S::F32; 0],
     ) {
         let [batch, slope, own, scale, along, center, constant] = *p;
-        // SAFETY: `at + lanes <= length`.
+        // SAFETY: `at + lanes <= length`, and `streams` saw to it that what is streamed is aligned.
         unsafe {
             let x = load(simd, self.x.as_ptr().add(at), lanes);
             let dy = load(simd, self.dy.as_ptr().add(at), lanes);

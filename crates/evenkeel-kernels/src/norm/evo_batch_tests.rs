@@ -178,6 +178,67 @@ fn running_variances_move_unless_the_batch_is_not_finite() {
 }
 
 #[test]
+fn channels_without_deviation_give_numbers_also_with_epsilon_0() {
+    let shape = Shape {
+        batch: 2,
+        positions: 3,
+        channels: 3,
+    };
+    // Zeros, a constant and others.
+    let x: Vec<f32> = (0..6).flat_map(|i| [0.0, 0.5, i as f32]).collect();
+    let (slope, gamma, beta) = ([0.5, -0.5, 0.5], [1.0, 0.0, 1.0], [3.0, 4.0, 5.0]);
+    let zeros = [0.0; 3];
+    at_every_level(|| {
+        for given in [None, Some(&zeros[..])] {
+            let norm = EvoNormB0 {
+                shape,
+                x: &x,
+                slope: &slope,
+                affine: Affine {
+                    gamma: Some(&gamma),
+                    beta: Some(&beta),
+                },
+                given,
+                epsilon: 0.0,
+            };
+            let (mut y, mut saved) = (vec![f32::NAN; 18], vec![f32::NAN; saved_length(shape)]);
+            forward(norm, None, &mut y, &mut saved).unwrap();
+            for row in y.chunks_exact(3) {
+                assert_eq!(row[..2], [3.0, 4.0]);
+            }
+            let mut dx = vec![f32::NAN; 18];
+            let [mut dslope, mut dgamma, mut dbeta] = [[f32::NAN; 3]; 3];
+            let gradients = EvoNormGradients {
+                dx: Some(&mut dx),
+                dslope: Some(&mut dslope),
+                dgamma: Some(&mut dgamma),
+                dbeta: Some(&mut dbeta),
+            };
+            backward(norm, &saved, &coarse_values(18, 4), gradients).unwrap();
+            let all = [&y[..], &dx, &dslope, &dgamma, &dbeta];
+            assert!(all.into_iter().flatten().all(|v| v.is_finite()), "{all:?}");
+        }
+    });
+}
+
+#[test]
+fn sizes_that_do_not_fit_are_refused_also_where_there_are_no_elements() {
+    let norm = EvoNormB0 {
+        shape: Shape {
+            batch: usize::MAX / 2,
+            positions: 0,
+            channels: 4,
+        },
+        x: &[],
+        slope: &[1.0; 4],
+        affine: Affine::default(),
+        given: None,
+        epsilon: EPSILON,
+    };
+    assert!(forward(norm, None, &mut [], &mut []).is_err());
+}
+
+#[test]
 fn misfits_are_refused() {
     let attempt = |slope: &[f32], given: Option<&[f32]>, saved: usize, epsilon| {
         let norm = EvoNormB0 {

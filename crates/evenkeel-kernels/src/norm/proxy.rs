@@ -69,7 +69,7 @@ impl<'a> Proxy<'a> {
     }
 }
 
-/// The mean of every channel's activated proxy, `1 / sqrt(variance + epsilon)`, and what the gradients of both need: `output` is
+/// The mean of every channel's activated proxy, `1 / sqrt(variance + epsilon)` (at most the largest f32), and what the gradients of both need: `output` is
 /// `[STATISTICS, channels]`. `nodes` are quantiles of the standard normal distribution, at least 1.
 ///
 /// # Errors

@@ -3,6 +3,7 @@
 //! Lanes are channels. Sums run over a few nodes in f32 and then in f64.
 
 use super::fused::with_fused;
+use super::moments::inverse_root;
 use super::proxy::{Proxy, STATISTICS};
 use super::scratch::{with_f32, with_f64};
 use crate::activation::ActivationFunction;
@@ -40,7 +41,7 @@ pub(super) fn node_statistics(proxy: &Proxy, nodes: &[f32], epsilon: f32, output
                     activation,
                 }));
                 for variance in &mut means[padded..2 * padded] {
-                    *variance = 1.0 / (*variance + f64::from(epsilon)).sqrt();
+                    *variance = f64::from(inverse_root(*variance, f64::from(epsilon)));
                 }
                 for (index, means) in means.chunks_exact(padded).enumerate() {
                     let start = index * channels;

@@ -166,6 +166,36 @@ const SHAPES: [(usize, usize, usize, usize); 11] = [
     (0, 4, 3, 1),
 ];
 
+/// Compares everything with the equations, at every activation.
+fn check(shape: Shape, groups: usize, x: &[f32], bound: f64) {
+    for activation in [
+        Activation::Identity,
+        Activation::Relu,
+        Activation::LeakyRelu { slope: 0.25 },
+        Activation::Silu,
+        Activation::Gelu,
+    ] {
+        let actual = run(shape, groups, x, activation);
+        let expected = oracle(shape, groups, x, activation);
+        for (index, (actual, expected)) in actual.iter().zip(&expected).enumerate() {
+            // The sums of parameters may cancel.
+            let terms = if index < 3 {
+                1
+            } else {
+                shape.batch * shape.positions
+            };
+            let least = terms as f64;
+            let largest = expected.iter().fold(least, |most, v| most.max(v.abs()));
+            for (actual, expected) in actual.iter().zip(expected) {
+                assert!(
+                    (f64::from(*actual) - expected).abs() <= bound * largest,
+                    "result {index} of {shape:?}, {activation:?}: {actual}, expected {expected}"
+                );
+            }
+        }
+    }
+}
+
 #[test]
 fn follows_the_equations_at_every_level() {
     at_every_level(|| {
@@ -176,27 +206,27 @@ fn follows_the_equations_at_every_level() {
                 channels,
             };
             let x = coarse_values(shape.elements().unwrap(), 10);
-            for activation in [
-                Activation::Identity,
-                Activation::Relu,
-                Activation::LeakyRelu { slope: 0.25 },
-                Activation::Silu,
-                Activation::Gelu,
-            ] {
-                let actual = run(shape, groups, &x, activation);
-                let expected = oracle(shape, groups, &x, activation);
-                for (index, (actual, expected)) in actual.iter().zip(&expected).enumerate() {
-                    // The sums of parameters may cancel.
-                    let terms = if index < 3 { 1 } else { batch * positions };
-                    let least = terms as f64;
-                    let largest = expected.iter().fold(least, |most, v| most.max(v.abs()));
-                    for (actual, expected) in actual.iter().zip(expected) {
-                        assert!(
-                            (f64::from(*actual) - expected).abs() <= 2e-5 * largest,
-                            "result {index} of {shape:?}, {activation:?}: {actual}, expected {expected}"
-                        );
-                    }
-                }
+            check(shape, groups, &x, 2e-5);
+        }
+    });
+}
+
+#[test]
+fn inputs_far_from_zero_keep_their_digits() {
+    // The deviation of the coarse values.
+    const DEVIATION: f32 = 4.62;
+    at_every_level(|| {
+        for (batch, positions, channels, groups) in SHAPES {
+            let shape = Shape {
+                batch,
+                positions,
+                channels,
+            };
+            for offset in [1e3 * DEVIATION, -1e4 * DEVIATION] {
+                let values = coarse_values(shape.elements().unwrap(), 10).into_iter();
+                // A factor that leaves no value with zeros at its end.
+                let x: Vec<f32> = values.map(|value| 0.997_3 * value + offset).collect();
+                check(shape, groups, &x, 2e-5);
             }
         }
     });
@@ -217,6 +247,45 @@ fn a_large_offset_leaves_the_variance_its_digits() {
     statistics(proxy, &nodes, 0.0, &mut constants).unwrap();
     assert_eq!(constants[0], 200.0);
     assert!((f64::from(constants[1]).powi(-2) / variance - 1.0).abs() < 1e-5);
+}
+
+#[test]
+fn a_proxy_without_deviation_gives_numbers_also_with_epsilon_0() {
+    let proxy = Proxy {
+        gamma: &[1.0],
+        beta: &[-100.0],
+        proxy_gamma: &[0.0],
+        proxy_beta: &[0.0],
+        activation: Activation::Relu,
+    };
+    let mut constants = [f32::NAN; STATISTICS];
+    statistics(proxy, &NODES, 0.0, &mut constants).unwrap();
+    let norm = ProxyNorm {
+        shape: Shape {
+            batch: 1,
+            positions: 4,
+            channels: 1,
+        },
+        groups: 1,
+        x: &[1.0, 2.0, 3.0, 4.0],
+        proxy,
+        statistics: &constants,
+    };
+    let (mut y, mut saved) = ([f32::NAN; 4], [f32::NAN; 3]);
+    forward(norm, EPSILON, &mut y, &mut saved).unwrap();
+    assert_eq!(y, [0.0; 4]);
+    let mut dx = [f32::NAN; 4];
+    let mut others = [[f32::NAN]; 4];
+    let [dgamma, dbeta, dproxy_gamma, dproxy_beta] = &mut others;
+    let gradients = ProxyGradients {
+        dx: Some(&mut dx),
+        dgamma: Some(dgamma),
+        dbeta: Some(dbeta),
+        dproxy_gamma: Some(dproxy_gamma),
+        dproxy_beta: Some(dproxy_beta),
+    };
+    backward(norm, &saved, &[1.0; 4], gradients).unwrap();
+    assert_eq!((dx, others), ([0.0; 4], [[0.0]; 4]));
 }
 
 #[test]

@@ -231,7 +231,11 @@ impl<A: ActivationFunction> Passes for Forward<'_, A> {
         let Limits { scale, shift } = self.limits;
         for channel in 0..channels {
             let variance = squares[channel] / count + f64::from(self.norm.epsilon);
-            let deviation = f64::from(self.before[channels + channel]);
+            let mut deviation = f64::from(self.before[channels + channel]);
+            if deviation == 0.0 {
+                // Without epsilon there may be none: a limit is then as far as the corrections go, and 0 stays 0.
+                deviation = f64::MIN_POSITIVE;
+            }
             let distance = means[channel] - f64::from(self.before[channel]);
             // `clamp` keeps a NaN.
             corrections[channel] = ((variance.sqrt() / deviation) as f32).clamp(1.0 / scale, scale);

@@ -220,6 +220,42 @@ fn a_batch_that_is_not_finite_moves_nothing() {
 }
 
 #[test]
+fn constants_give_the_offset_also_with_epsilon_0_and_no_running_deviation() {
+    let norm = BatchRenorm {
+        shape: Shape {
+            batch: 4,
+            positions: 1,
+            channels: 1,
+        },
+        x: &[2.0; 4],
+        affine: Affine {
+            gamma: None,
+            beta: Some(&[0.5]),
+        },
+        activation: Activation::Identity,
+    };
+    let running = RunningDeviation {
+        mean: &mut [2.0],
+        deviation: &mut [0.0],
+        momentum: 0.1,
+    };
+    let limits = Limits {
+        scale: 3.0,
+        shift: 5.0,
+    };
+    let (mut y, mut saved) = ([f32::NAN; 4], [f32::NAN; SAVED]);
+    forward(norm, 0.0, limits, running, &mut y, &mut saved).unwrap();
+    assert_eq!(y, [0.5; 4]);
+    let mut dx = [f32::NAN; 4];
+    let gradients = AffineGradients {
+        dx: Some(&mut dx),
+        ..Default::default()
+    };
+    backward(norm, &saved, &[1.0; 4], gradients).unwrap();
+    assert_eq!(dx, [0.0; 4]);
+}
+
+#[test]
 fn misfits_are_refused() {
     let attempt = |scale, shift, momentum, saved: usize| {
         let norm = BatchRenorm {
