@@ -144,7 +144,7 @@ unsafe impl<A: ActivationFunction, const RESIDUAL: bool> Terms<0, FORWARD_PARAME
         p: &[S::F32; FORWARD_PARAMETERS],
         _: &mut [S::F32; 0],
     ) {
-        // SAFETY: `at + lanes <= length`.
+        // SAFETY: `at + lanes <= length`, and `streams` saw to it that what is streamed is aligned.
         unsafe {
             let x = load(simd, self.x.as_ptr().add(at), lanes);
             let mut z = simd.fma(simd.sub(x, p[CENTER]), p[SCALE], p[OFFSET]);
@@ -303,7 +303,7 @@ unsafe impl<A: ActivationFunction, const RESIDUAL: bool> Terms<0, GRADIENT_PARAM
         p: &[S::F32; GRADIENT_PARAMETERS],
         _: &mut [S::F32; 0],
     ) {
-        // SAFETY: `at + lanes <= length`.
+        // SAFETY: `at + lanes <= length`, and `streams` saw to it that what is streamed is aligned.
         unsafe {
             let (normalized, dz) = self.inputs.recompute::<S, RESIDUAL>(simd, at, lanes, p);
             if !self.dx.is_empty() {

@@ -1,5 +1,5 @@
-//! Normalization by the mean and the variance of every sample and group of channels: the engine of [`super::batch`] (one sample
-//! that holds all rows) and [`super::group`].
+//! Normalization by the mean and the variance of every sample and group of channels: the engine of [`super::batch`] and
+//! [`super::renorm`] (one sample that holds all rows), and of [`super::group`] and [`super::proxy`].
 
 use super::affine::{
     BackwardInputs, FORWARD_PARAMETERS, GRADIENT_PARAMETERS, GradientMap, GradientSums, Normalize,

@@ -165,6 +165,8 @@ pub(super) unsafe trait Terms<const N: usize, const P: usize> {
 
     /// Takes elements `at..at + lanes`.
     ///
+    /// Where the columns' width is a multiple of [`MAX_LANES`], `at` is one of `S::LANES`: outputs that begin aligned stay so.
+    ///
     /// # Safety
     /// `at + lanes <= self.length()`, `lanes <= S::LANES`.
     unsafe fn add<S: Simd>(

@@ -1,4 +1,4 @@
-//! Normalization, one file per method, each with its activation fused.
+//! Normalization, one file or folder per method, each with its activation fused.
 //!
 //! | file | statistics over | of every |
 //! |---|---|---|

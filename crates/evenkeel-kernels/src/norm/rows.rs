@@ -157,7 +157,8 @@ impl<A: ActivationFunction, const CENTRED: bool> Forward<'_, A, CENTRED> {
             channels,
             #[inline(always)]
             |column, lanes| {
-                // SAFETY: `column + lanes <= channels`, in one of R rows, and parameters are padded.
+                // SAFETY: `column + lanes <= channels`, in one of R rows, parameters are padded, and `streams` saw to it that what
+                // is streamed is aligned.
                 unsafe {
                     let (gamma, beta) = load_affine(simd, self.parameters, padded, column);
                     for (index, row) in rows.iter().enumerate() {
@@ -363,7 +364,8 @@ impl<A: ActivationFunction, const CENTRED: bool> SimdOp for Backward<'_, '_, A, 
                 channels,
                 #[inline(always)]
                 |column, lanes| {
-                    // SAFETY: `at + column + lanes <= x.len()`, which is the length of dx.
+                    // SAFETY: `at + column + lanes <= x.len()`, which is the length of dx, and `streams` saw to it that what is
+                    // streamed is aligned.
                     unsafe {
                         let (normalized, dz, gamma) = self.vector(simd, &row, at, column, lanes);
                         let mut projected = simd.mul(normalized, along);

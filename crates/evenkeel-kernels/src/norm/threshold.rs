@@ -128,7 +128,7 @@ unsafe impl Terms<0, 1> for Forward<'_> {
         &[tau]: &[S::F32; 1],
         _: &mut [S::F32; 0],
     ) {
-        // SAFETY: `at + lanes <= length`.
+        // SAFETY: `at + lanes <= length`, and `streams` saw to it that what is streamed is aligned.
         unsafe {
             let a = load(simd, self.a.as_ptr().add(at), lanes);
             let b = load(simd, self.b.as_ptr().add(at), lanes);
@@ -177,7 +177,7 @@ unsafe impl Terms<1, 1> for Backward<'_> {
         &[tau]: &[S::F32; 1],
         sums: &mut [S::F32; 1],
     ) {
-        // SAFETY: `at + lanes <= length`.
+        // SAFETY: `at + lanes <= length`, and `streams` saw to it that what is streamed is aligned.
         unsafe {
             let a = load(simd, self.a.as_ptr().add(at), lanes);
             let b = load(simd, self.b.as_ptr().add(at), lanes);

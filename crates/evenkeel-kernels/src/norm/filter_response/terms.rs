@@ -115,7 +115,7 @@ unsafe impl<E: EndingFunction> Terms<0, FORWARD_PARAMETERS> for Normalize<'_, E>
         p: &[S::F32; FORWARD_PARAMETERS],
         _: &mut [S::F32; 0],
     ) {
-        // SAFETY: `at + lanes <= length`.
+        // SAFETY: `at + lanes <= length`, and `streams` saw to it that what is streamed is aligned.
         unsafe {
             let x = load(simd, self.x.as_ptr().add(at), lanes);
             let z = simd.fma(x, p[SCALE], p[BETA]);
@@ -223,7 +223,7 @@ unsafe impl<E: EndingFunction> Terms<0, GRADIENT_PARAMETERS> for GradientMap<'_,
         p: &[S::F32; GRADIENT_PARAMETERS],
         _: &mut [S::F32; 0],
     ) {
-        // SAFETY: `at + lanes <= length`.
+        // SAFETY: `at + lanes <= length`, and `streams` saw to it that what is streamed is aligned.
         unsafe {
             let (normalized, dz, _) = self.recompute.values(simd, at, lanes, p);
             let dx = simd.mul(p[OUTER], simd.fma(normalized, p[ALONG], dz));
