@@ -1,4 +1,4 @@
-import { checkpoint, data, evaluate, models, nn, optim, profileSteps, Trainer, tensor } from '../src';
+import { checkpoint, data, evaluate, models, nn, optim, predict, profileSteps, Trainer, tensor } from '../src';
 import { refusal } from './support/option-names';
 import { codeOf } from './support/tensors';
 
@@ -364,6 +364,49 @@ const cases: readonly (readonly [what: string, call: (value: never) => unknown, 
     (loss) => new Trainer({ model: linear(), optimizer: ofModel(linear()), loss }),
     () => tensor(1),
     'Trainer: loss is a function; give a loss, such as new nn.CrossEntropyLoss()',
+  ],
+  [
+    'an activation of another name',
+    (activation) => new nn.BatchNorm({ channels: 2, activation }),
+    'swish',
+    "BatchNorm: unknown activation 'swish'; expected one of none, relu, ",
+  ],
+  [
+    'options as a normalization',
+    (norm) => models.create('resnet20', { norm }),
+    { groups: 2 },
+    'there is no normalization an object { groups }; the names are none, ',
+  ],
+  ['text as a constant', (value) => nn.init.constant(value), '0', "init.constant: value is '0'; give a number"],
+  [
+    'options as a deviation',
+    (deviation) => nn.init.normal(deviation),
+    { std: 0.1 },
+    'init.normal: standardDeviation is an object { std }; give a number at least 0',
+  ],
+  [
+    'no upper bound',
+    (high) => nn.init.uniform(0, high),
+    undefined,
+    'init.uniform: high is undefined; give a finite number',
+  ],
+  [
+    'batches that cannot be resumed',
+    (given) => trainer().fit(given, { epochs: 1 }),
+    { length: 1, async *[Symbol.asyncIterator]() {} },
+    'fit: the loader has no state, loadState, which bring a run back to where it stopped; add them, or give a data.DataLoader',
+  ],
+  [
+    'a function as model',
+    (model) => evaluate(model, loader(), { loss: new nn.MSELoss() }),
+    () => tensor(1),
+    'evaluate: model is a function; give a Module, such as models.create(…)',
+  ],
+  [
+    'numbers as images',
+    (images) => predict(linear(), images),
+    [[1, 2]],
+    'predict: expected a tensor as images, got an array; tensor(…) makes one of numbers',
   ],
   [
     'an optimizer of another model',

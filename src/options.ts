@@ -67,6 +67,12 @@ export function checkNoOptions(owner: string, given: readonly unknown[]): void {
   }
 }
 
+/** Throws `INVALID_ARGUMENT` where JavaScript gave something else in place of a number; NaN and infinities are numbers. */
+export function checkNumber(owner: string, name: string, value: unknown): void {
+  if (typeof value === 'number') return;
+  throw new EvenkeelError('INVALID_ARGUMENT', `${owner}: ${name} is ${show(value)}; give a number`);
+}
+
 /** Throws `INVALID_ARGUMENT` where JavaScript gave something else in place of a function. */
 export function checkFunction(owner: string, name: string, value: unknown): void {
   if (typeof value === 'function') return;

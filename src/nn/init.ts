@@ -1,8 +1,8 @@
 import { EvenkeelError } from '../errors';
-import { checkOptions, optionNames } from '../options';
+import { checkNumber, checkOptions, optionNames } from '../options';
 import type { Tensor } from '../tensor';
 import { full, randn, uniform as uniformTensor } from '../tensor';
-import { checkChoice, checkFinite } from './check';
+import { checkChoice, checkFinite, checkRange } from './check';
 
 /**
  * Makes the first value of a parameter.
@@ -55,8 +55,9 @@ export function fans(shape: readonly number[]): { readonly fanIn: number; readon
   return { fanIn: window * inputs, fanOut: window * outputs };
 }
 
-/** Every value equal to `value`. */
+/** Every value equal to `value`. @throws EvenkeelError `INVALID_ARGUMENT` */
 export function constant(value: number): Initializer {
+  checkNumber('init.constant', 'value', value);
   return (shape) => full(shape, value);
 }
 
@@ -66,13 +67,16 @@ export const zeros: Initializer = constant(0);
 /** Every value 1. */
 export const ones: Initializer = constant(1);
 
-/** Gaussian values with mean 0 and the given standard deviation. */
+/** Gaussian values with mean 0 and the given standard deviation. @throws EvenkeelError `INVALID_ARGUMENT` */
 export function normal(standardDeviation: number): Initializer {
+  checkRange('init.normal', 'standardDeviation', standardDeviation, 0, Number.POSITIVE_INFINITY);
   return (shape) => randn(shape, { standardDeviation });
 }
 
-/** Values spread evenly over `[low, high)`. */
+/** Values spread evenly over `[low, high)`. @throws EvenkeelError `INVALID_ARGUMENT` */
 export function uniform(low: number, high: number): Initializer {
+  checkFinite('init.uniform', 'low', low);
+  checkFinite('init.uniform', 'high', high);
   return (shape) => uniformTensor(shape, { low, high });
 }
 

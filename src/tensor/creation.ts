@@ -1,5 +1,5 @@
 import { EvenkeelError } from '../errors';
-import { show } from '../options';
+import { checkNumber, show } from '../options';
 import { bytesOfArray, type DType, dtypeCodes, dtypeOfArray, type TypedArray } from './dtype';
 import { checkOptions, optionNames } from './operations/check';
 import { checkShape, formatShape, type Shape, sizeOf } from './shape';
@@ -126,6 +126,7 @@ export function tensor(
 function fill(name: string, shape: Shape, value: number, options: TensorOptions): Tensor {
   checkOptions(name, options, fillOptions);
   checkShape(name, shape);
+  checkNumber(name, 'value', value);
   checkDType(name, options.dtype);
   const dtype = options.dtype ?? 'float32';
   const result = allocate(name, [...shape], dtype);

@@ -12,6 +12,13 @@ export function checkLoader(owner: string, name: string, loader: unknown, method
   const members = Object(loader) as Readonly<Record<PropertyKey, unknown>>;
   const iterates = [Symbol.asyncIterator, Symbol.iterator].some((method) => typeof members[method] === 'function');
   if (iterates && methods.every((method) => typeof members[method] === 'function')) return;
+  const lacking = methods.filter((method) => typeof members[method] !== 'function');
+  if (iterates && !Array.isArray(loader)) {
+    throw new EvenkeelError(
+      'INVALID_ARGUMENT',
+      `${owner}: ${name} has no ${lacking.join(', ')}, which bring a run back to where it stopped; add them, or give a data.DataLoader`,
+    );
+  }
   throw new EvenkeelError(
     'INVALID_ARGUMENT',
     `${owner}: expected a loader of batches as ${name}, got ${describe(loader)}; give new data.DataLoader(dataset, { batchSize })`,

@@ -3,6 +3,7 @@ import { checkMethods } from '../nn/check';
 import type { Loss } from '../nn/losses';
 import { checkOptions, optionNames } from '../options';
 import { noGrad, scope, type Tensor } from '../tensor';
+import { checkTensor } from '../tensor/operations/check';
 import { checkLoader, checkLossValue } from './check';
 import { type Findings, FindingsCollector, type Metrics, MetricTotals, softmaxRow } from './metrics';
 import { nonFiniteError } from './non-finite';
@@ -37,6 +38,7 @@ export async function evaluate(
   options: EvaluateOptions,
 ): Promise<Evaluation> {
   checkOptions('evaluate', options, evaluateOptions);
+  checkModel('evaluate', model);
   checkMethods('evaluate', 'loss', options.loss, ['call'], 'a loss, such as new nn.CrossEntropyLoss()');
   checkLoader('evaluate', 'the loader', loader);
   const totals = new MetricTotals();
@@ -93,6 +95,10 @@ async function forward(model: Network, { images, labels }: Batch, loss: Loss) {
   }
 }
 
+function checkModel(owner: string, model: Network): void {
+  checkMethods(owner, 'model', model, ['call', 'modules'], 'a Module, such as models.create(…)');
+}
+
 /** What a network says about one image. */
 export interface Prediction {
   /** The most probable class. */
@@ -107,6 +113,8 @@ export interface Prediction {
  * @param images `[batch, height, width, channels]`, normalized as in training; stays the caller's.
  */
 export async function predict(model: Network, images: Tensor): Promise<Prediction[]> {
+  checkModel('predict', model);
+  checkTensor('predict', 'images', images);
   return inEvaluationMode(model, async () => {
     const logits = scope(() => noGrad(() => model.call(images)));
     const values = await logits.data().finally(() => logits.dispose());

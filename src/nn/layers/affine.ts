@@ -1,6 +1,6 @@
 import type { OptionNames } from '../../options';
 import type { Tensor } from '../../tensor';
-import type { FusedActivation } from '../../tensor/operations/fused-activation';
+import { activationWords, type FusedActivation } from '../../tensor/operations/fused-activation';
 import { checkFinite, checkInteger, checkRange } from '../check';
 import { constant, ones, zeros } from '../init';
 import { Module } from '../module';
@@ -50,6 +50,7 @@ export abstract class NormalizationLayer<Input = Tensor> extends Module<Input, T
     this.channels = checkInteger(owner, 'channels', options.channels, 1);
     this.epsilon = checkRange(owner, 'epsilon', options.epsilon ?? 1e-5, 0, Number.POSITIVE_INFINITY);
     this.activation = options.activation ?? 'none';
+    activationWords(owner, this.activation);
     const affine = options.affine ?? true;
     const scale = checkFinite(owner, 'initialScale', options.initialScale ?? 1);
     const shape = [this.channels];

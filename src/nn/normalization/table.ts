@@ -1,4 +1,5 @@
 import { EvenkeelError } from '../../errors';
+import { show } from '../../options';
 import { batch } from './batch';
 import { batchRenorm } from './batch-renorm';
 import { bnFree } from './bn-free';
@@ -58,7 +59,7 @@ export function resolveNormalization(norm: NormalizationName | Normalization): N
   if (typeof norm === 'string' && Object.hasOwn(normalizations, norm)) return normalizations[norm]();
   throw new EvenkeelError(
     'INVALID_ARGUMENT',
-    `there is no normalization ${typeof norm === 'string' ? `'${norm}'` : String(norm)}; ` +
+    `there is no normalization ${show(norm)}; ` +
       `the names are ${Object.keys(normalizations).join(', ')}; or give an object of the interface Normalization`,
   );
 }

@@ -1,4 +1,5 @@
 import { EvenkeelError } from '../../errors';
+import { checkNumber, show } from '../../options';
 import { record } from '../autograd';
 import { formatShape } from '../shape';
 import { allocate, run, type Tensor } from '../tensor';
@@ -20,7 +21,7 @@ function activate(name: FusedActivation, input: Tensor, first?: number, second?:
   const [code, usualFirst, usualSecond] = activationWords(name, name);
   const words: Words = [code, first ?? usualFirst, second ?? usualSecond];
   if (!words.every(Number.isFinite) && name !== 'hardTanh') {
-    throw new EvenkeelError('INVALID_ARGUMENT', `${name}: the parameter must be finite, got ${first}`);
+    throw new EvenkeelError('INVALID_ARGUMENT', `${name}: the parameter must be a finite number, got ${show(first)}`);
   }
   const output = forward(name, input, words);
   return record(name, [input], output, [input], (gradient, [saved]) => {
@@ -90,6 +91,8 @@ export function tanh(input: Tensor): Tensor {
  * @throws EvenkeelError DTYPE_MISMATCH, INVALID_ARGUMENT unless `min < max`
  */
 export function hardTanh(input: Tensor, min = -1, max = 1): Tensor {
+  checkNumber('hardTanh', 'min', min);
+  checkNumber('hardTanh', 'max', max);
   if (!(min < max)) {
     throw new EvenkeelError('INVALID_ARGUMENT', `hardTanh: min must be below max, got min ${min} and max ${max}`);
   }

@@ -1,4 +1,5 @@
 import { EvenkeelError } from '../../errors';
+import { checkNumber } from '../../options';
 import { type Backward, record } from '../autograd';
 import { formatShape, sameShape } from '../shape';
 import { allocate, run, type Tensor } from '../tensor';
@@ -326,6 +327,8 @@ const clampOptions = optionNames<ClampOptions>({ min: true, max: true });
 export function clamp(input: Tensor, options: ClampOptions): Tensor {
   checkOptions('clamp', options, clampOptions);
   const { min = Number.NEGATIVE_INFINITY, max = Number.POSITIVE_INFINITY } = options;
+  checkNumber('clamp', 'min', min);
+  checkNumber('clamp', 'max', max);
   if (!(min <= max)) {
     throw new EvenkeelError('INVALID_ARGUMENT', `clamp: min must not be above max, got min ${min} and max ${max}`);
   }

@@ -1,5 +1,5 @@
 import { EvenkeelError } from '../../errors';
-import { show } from '../../options';
+import { checkNumber, show } from '../../options';
 import { record } from '../autograd';
 import { bytesPerElement, type DType, dtypeCodes } from '../dtype';
 import { checkShape, formatShape, resolveAxis, type Shape, sameShape, sizeOf } from '../shape';
@@ -160,6 +160,7 @@ export function slice(input: Tensor, options: SliceOptions): Tensor {
 export function pad(input: Tensor, widths: readonly (readonly [before: number, after: number])[], value = 0): Tensor {
   checkTensor('pad', 'input', input);
   checkList('pad', 'widths', widths, '[[0, 0], [1, 1]]');
+  checkNumber('pad', 'value', value);
   const fine = widths.flat().every((width) => Number.isInteger(width) && width >= 0);
   if (widths.length !== input.rank || !fine) {
     throw new EvenkeelError(

@@ -1,4 +1,5 @@
 import { EvenkeelError } from '../../errors';
+import { show } from '../../options';
 import { record } from '../autograd';
 import { scope } from '../scope';
 import { formatShape, resolveAxis } from '../shape';
@@ -36,6 +37,12 @@ interface Geometry {
 
 function geometryOf(operation: string, input: Tensor, options: ReductionOptions): Geometry {
   const given = options.axes ?? input.shape.map((_, axis) => axis);
+  if (typeof given !== 'number' && !Array.isArray(given)) {
+    throw new EvenkeelError(
+      'INVALID_ARGUMENT',
+      `${operation}: axes is ${show(given)}; give a number, or an array of them`,
+    );
+  }
   const axes = (typeof given === 'number' ? [given] : given).map((axis) => resolveAxis(operation, axis, input.rank));
   if (new Set(axes).size !== axes.length) {
     throw new EvenkeelError('INVALID_ARGUMENT', `${operation}: an axis is given twice in [${String(given)}]`);
