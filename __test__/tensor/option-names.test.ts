@@ -23,6 +23,7 @@ import { independentComponent } from '../../src/tensor/operations/independent-co
 import { kalmanNorm, kalmanNormalized, kalmanPredict } from '../../src/tensor/operations/kalman';
 import { slice } from '../../src/tensor/operations/layout';
 import * as normalization from '../../src/tensor/operations/normalization';
+import { onlineNorm } from '../../src/tensor/operations/online-norm';
 import { avgPool2d, maxPool2d } from '../../src/tensor/operations/pooling';
 import { proxyNorm, proxyStatistics } from '../../src/tensor/operations/proxy-norm';
 import * as random from '../../src/tensor/operations/random';
@@ -32,7 +33,7 @@ import { binarize, rsign } from '../../src/tensor/operations/sign';
 import { crossEntropy } from '../../src/tensor/operations/softmax';
 import { scaledWeightStandardize, weightStandardize } from '../../src/tensor/operations/standardize';
 import { switchableNorm } from '../../src/tensor/operations/switchable-norm';
-import { expectNames, type Taker } from '../support/option-names';
+import { expectBooleans, expectNames, type Taker } from '../support/option-names';
 import { irregular } from '../support/tensors';
 
 const CHANNELS = 3;
@@ -129,6 +130,14 @@ const operations: Readonly<Record<string, Operation>> = {
     call: (o) => switchableNorm(images, o),
     options: { ...norm, ...moving, training: true, meanLogits: ones([3]), varianceLogits: ones([3]) },
   },
+  onlineNorm: {
+    call: (o) => onlineNorm(images, o),
+    options: {
+      ...norm,
+      ...{ runningMean: running(), runningVariance: running(), outputControl: running(), meanControl: running() },
+      ...{ keep: 0.9, gradientKeep: 0.9, layerScaling: true },
+    },
+  },
   independentComponent: {
     call: (o) => independentComponent(images, o),
     options: { ...plain, ...moving, rate: 0.2 },
@@ -219,6 +228,10 @@ test.each(names)('%s takes all its options, and says which one it does not know'
   const { options, others = {} } = operations[name]!;
   await expectNames({ call: (given) => callWith(name, given), options, others, owner: name });
   await synchronize();
+});
+
+test.each(names)('%s takes nothing but booleans where it has booleans', async (name) => {
+  await expectBooleans({ call: (given) => callWith(name, given), options: operations[name]!.options, owner: name });
 });
 
 test.each(names)('%s wants an object of options', (name) => {
