@@ -16,6 +16,7 @@ use evenkeel_kernels::binary::{
 use evenkeel_kernels::conv::{
     Conv2dGeometry, Conv2dOptions, conv2d_backward_data, conv2d_backward_weights,
 };
+use evenkeel_kernels::error::checked_product;
 
 pub const OPERATIONS: Family = &[
     ("binary_pack", pack),
@@ -117,7 +118,7 @@ fn pack(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
 fn unpack(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
     let bits = arguments.slot()?;
     let (rows, channels) = (arguments.usize()?, arguments.usize()?);
-    let mut signs = heap.allocate_f32(rows * channels)?;
+    let mut signs = heap.allocate_f32(checked_product("binary unpack", &[rows, channels])?)?;
     let geometry = BinaryConv2d::linear(rows, channels, 1);
     unpack_signs(&geometry, heap.get(bits)?.words()?, signs.f32_mut()?)?;
     heap.put(arguments.output(0)?, signs);

@@ -3,7 +3,7 @@
 use super::profile::Profile;
 use super::queue::{Job, Pending};
 use crate::arguments::Arguments;
-use crate::buffer::Pool;
+use crate::buffer::{DType, Pool};
 use crate::failure::{Failure, Outcome};
 use crate::heap::Heap;
 use crate::loader::Delivery;
@@ -88,16 +88,7 @@ impl Compute {
                     self.commands(&words);
                     self.pending.remove(count);
                 }
-                Job::Upload(slot, dtype, bytes) => {
-                    let made = self.heap.allocate(dtype, bytes.len() / dtype.size());
-                    match made {
-                        Ok(mut buffer) => {
-                            buffer.bytes_mut().copy_from_slice(&bytes);
-                            self.heap.put(slot, buffer);
-                        }
-                        Err(failure) => self.heap.poison(slot, failure),
-                    }
-                }
+                Job::Upload(slot, dtype, bytes) => self.upload(slot, dtype, &bytes),
                 Job::Overwrite(slot, bytes) => {
                     let outcome = self.heap.update([slot], |_, [buffer]| {
                         if buffer.bytes().len() != bytes.len() {
@@ -158,6 +149,21 @@ impl Compute {
             }
         }
         self.jobs.recv().ok()
+    }
+
+    fn upload(&mut self, slot: usize, dtype: DType, bytes: &[u8]) {
+        let made = if bytes.len().is_multiple_of(dtype.size()) {
+            self.heap.allocate(dtype, bytes.len() / dtype.size())
+        } else {
+            Err(Failure::internal("upload: a part of an element"))
+        };
+        match made {
+            Ok(mut buffer) => {
+                buffer.bytes_mut().copy_from_slice(bytes);
+                self.heap.put(slot, buffer);
+            }
+            Err(failure) => self.heap.poison(slot, failure),
+        }
     }
 
     fn receive(&mut self, slots: &[usize], delivery: &Delivery) {

@@ -186,4 +186,20 @@ mod tests {
         let refused = all.recv_timeout(Duration::from_secs(20));
         assert_eq!(refused, Ok(3 * queue::MAX_PENDING));
     }
+
+    #[test]
+    fn bytes_that_are_no_whole_elements_poison_their_slot_only() {
+        let stream = Stream::start(1).unwrap();
+        stream.upload(0, DType::Float32, &[1, 2, 3, 4, 5]).unwrap();
+        stream.upload(1, DType::Uint8, &[6, 7]).unwrap();
+        let read = |slot| {
+            let (sender, receiver) = channel();
+            let reply = Box::new(move |outcome| sender.send(outcome).unwrap());
+            stream.read(slot, reply).unwrap();
+            receiver.recv().unwrap()
+        };
+        assert!(read(0).is_err());
+        assert_eq!(read(1).unwrap(), [6, 7]);
+        stream.stop();
+    }
 }
