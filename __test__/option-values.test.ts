@@ -408,6 +408,46 @@ const cases: readonly (readonly [what: string, call: (value: never) => unknown, 
     [[1, 2]],
     'predict: expected a tensor as images, got an array; tensor(…) makes one of numbers',
   ],
+  ...(
+    [
+      ['diagnose', (given: never) => nn.diagnose(given, { images: tensor([[1, 2]]) })],
+      ['pack', (given: never) => nn.binary.pack(given)],
+      ['recomputeRunningStatistics', (given: never) => nn.recomputeRunningStatistics(given, [tensor([[1, 2]])])],
+      ['summary', (given: never) => nn.summary(given, [2])],
+    ] as const
+  ).map(
+    ([owner, call]) =>
+      [
+        `parameters as model of ${owner}`,
+        call,
+        parameters(),
+        `${owner}: model is [a Parameter, a Parameter]; give a Module`,
+      ] as const,
+  ),
+  [
+    'no batch',
+    (batch) => nn.diagnose(linear(), batch),
+    undefined,
+    'diagnose: expected a tensor as images, got undefined',
+  ],
+  [
+    'parameters in place of their module',
+    (given) => optim.parameterGroups(given, { weightDecay: 0.1 }),
+    parameters(),
+    'parameterGroups: module is [a Parameter, a Parameter]; give a Module, not its parameters',
+  ],
+  [
+    'a path as the model to load into',
+    (model) => checkpoint.load('nowhere', { model }),
+    'model',
+    "checkpoint.load: model is 'model'; give the Module to load into",
+  ],
+  [
+    'a model as the optimizer to load into',
+    (optimizer) => checkpoint.load('nowhere', { optimizer }),
+    null,
+    'checkpoint.load: optimizer is null; give the optimizer to load into',
+  ],
   [
     'an optimizer of another model',
     (optimizer) => new Trainer({ model: linear(), optimizer }),

@@ -2,6 +2,7 @@ import { EvenkeelError } from '../errors';
 import { full, keep, noGrad, scope, Tensor, zeros } from '../tensor';
 import { batchNorm } from '../tensor/operations/normalization';
 import { isAuxiliaryNetwork } from './auxiliary-loss';
+import { checkMethods } from './check';
 import { BatchNorm } from './layers/batch-norm';
 import { IndependentComponent } from './layers/independent-component';
 import { type ChannelStatistics, mergeStatistics } from './merge-statistics';
@@ -50,6 +51,7 @@ export async function recomputeRunningStatistics(
   model: Module<Tensor, unknown>,
   batches: Iterable<StatisticsBatch> | AsyncIterable<StatisticsBatch>,
 ): Promise<void> {
+  checkMethods('recomputeRunningStatistics', 'model', model, ['call', 'modules'], 'a Module, such as models.create(…)');
   const targets = model.namedModules().flatMap(([name, module]) => targetOf(name, module) ?? []);
   if (targets.length === 0) {
     throw new EvenkeelError(

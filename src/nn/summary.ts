@@ -3,6 +3,7 @@ import { EvenkeelError } from '../errors';
 import { show } from '../options';
 import { noGrad, scope, Tensor, zeros } from '../tensor';
 import { BinaryLayer } from './binary';
+import { checkMethods } from './check';
 import type { AnyModule, Module } from './module';
 
 /** One module in a {@link ModelSummary}. */
@@ -68,6 +69,7 @@ export interface ModelSummary {
  * the input does not fit.
  */
 export function summary(model: Module<Tensor, unknown>, inputShape: readonly number[]): ModelSummary {
+  checkMethods('summary', 'model', model, ['call', 'modules'], 'a Module, such as models.create(…)');
   if (!Array.isArray(inputShape) || inputShape.some((size) => !Number.isInteger(size) || size < 1)) {
     throw new EvenkeelError(
       'INVALID_ARGUMENT',

@@ -1,4 +1,5 @@
-import { checkOptions, optionNames } from '../options';
+import { EvenkeelError } from '../errors';
+import { checkOptions, optionNames, show } from '../options';
 import type { Tensor } from '../tensor';
 
 /** A module, as far as its parameters go. */
@@ -28,6 +29,12 @@ const parameterGroupsOptions = optionNames<ParameterGroupsOptions>({ weightDecay
  */
 export function parameterGroups(module: HasParameters, options: ParameterGroupsOptions): DecayGroup[] {
   checkOptions('parameterGroups', options, parameterGroupsOptions);
+  if (typeof (Object(module) as Partial<HasParameters>).parameters !== 'function') {
+    throw new EvenkeelError(
+      'INVALID_ARGUMENT',
+      `parameterGroups: module is ${show(module)}; give a Module, not its parameters`,
+    );
+  }
   const parameters = module.parameters();
   return [
     { parameters: parameters.filter(({ decay }) => decay), weightDecay: options.weightDecay },

@@ -145,14 +145,27 @@ const loadOptions = optionNames<LoadOptions>({ model: true, optimizer: true, loa
  */
 export async function load(path: string, options: LoadOptions = {}): Promise<CheckpointInfo> {
   checkOptions('checkpoint.load', options, loadOptions);
+  checkLoading('checkpoint.load', options);
   const content = await read(path);
   await restore(path, content, options);
   return content.info;
 }
 
+function checkLoading(owner: string, { model, optimizer, loader }: LoadOptions): void {
+  const given = [
+    ['model', model, 'loadStateDict', 'the Module to load into'],
+    ['optimizer', optimizer, 'loadStateDict', 'the optimizer to load into'],
+    ['loader', loader, 'loadState', 'the data.DataLoader to load into'],
+  ] as const;
+  for (const [name, value, method, advice] of given) {
+    if (value !== undefined) checkMethods(owner, name, value, [method], advice);
+  }
+}
+
 /** Loads what {@link read} returned; see {@link load}. */
 export async function restore(path: string, content: CheckpointContent, options: LoadOptions): Promise<void> {
   checkOptions('checkpoint.restore', options, loadOptions);
+  checkLoading('checkpoint.restore', options);
   const { info, model, optimizer } = content;
   if (options.optimizer !== undefined && optimizer === undefined) {
     throw new EvenkeelError(

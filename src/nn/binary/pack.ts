@@ -1,5 +1,6 @@
 import { EvenkeelError } from '../../errors';
 import { checkOptions, optionNames } from '../../options';
+import { checkMethods } from '../check';
 import type { Module } from '../module';
 import { signBytes } from './packed-bits';
 import type { BinaryStep, PackedActivation, PackedArray, PackedNormalization, PackedStep } from './packed-graph';
@@ -49,6 +50,7 @@ type Of<Kind extends TracedOperation['kind']> = TracedNode & { readonly operatio
  */
 export function pack(model: Module, options: PackOptions = {}): PackedNetwork {
   checkOptions('pack', options, packOptions);
+  checkMethods('pack', 'model', model, ['call', 'modules'], 'a Module, such as models.create(…)');
   const { floatWeights = 'float32' } = options;
   if (!FLOAT_WEIGHTS.includes(floatWeights)) {
     throw new EvenkeelError(

@@ -3,6 +3,7 @@ import { checkOptions, optionNames } from '../../options';
 import { keep, noGrad, scope, type Tensor } from '../../tensor';
 import { checkFloat } from '../../tensor/operations/check';
 import { AuxiliaryLoss, isAuxiliaryNetwork } from '../auxiliary-loss';
+import { checkMethods } from '../check';
 import { CrossEntropyLoss, type Loss } from '../losses';
 import type { Module } from '../module';
 import { type ChannelValues, constantChannels, hasNonFinite, powerDecomposition } from './channels';
@@ -99,7 +100,8 @@ export async function diagnose(
   options: DiagnoseOptions = {},
 ): Promise<Diagnosis> {
   checkOptions('diagnose', options, diagnoseOptions);
-  const { images, labels } = batch;
+  checkMethods('diagnose', 'model', model, ['call', 'modules'], 'a Module, such as models.create(…)');
+  const { images, labels } = Object(batch) as DiagnosisBatch;
   checkFloat('diagnose', { images });
   const batchSize = images.shape[0] ?? 0;
   if (batchSize < 1 || images.rank < 2) {
