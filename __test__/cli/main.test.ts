@@ -2,6 +2,7 @@ import { spawn } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { models, nn } from '../../src';
 import { main } from '../../src/cli/main';
 
 let folder = '';
@@ -60,6 +61,11 @@ describe('help and usage', () => {
     expect(out).toContain('--json');
     expect((await evenkeel('help', command)).out).toBe(out);
     expect(Math.max(...out.split('\n').map((line) => line.length))).toBeLessThanOrEqual(125);
+  });
+
+  test.each(['train', 'train-binary', 'doctor'])('%s --help names every method and model', async (command) => {
+    const words = new Set((await evenkeel(command, '--help')).out.split(/[\s,.]+/));
+    expect([...Object.keys(nn.normalizations), ...models.names()].filter((name) => !words.has(name))).toEqual([]);
   });
 
   test('no command is wrong usage; --version is the version', async () => {
@@ -228,6 +234,21 @@ describe('signals', () => {
     },
     120_000,
   );
+
+  test('a reader of the output that goes away ends no run', async () => {
+    const program = join(__dirname, '../../src/cli/main.ts');
+    const args = [...QUICK, '--out', folder, '--run', 'unread', '--threads', '1'];
+    const child = spawn(process.execPath, ['-r', 'ts-node/register/transpile-only', program, ...args]);
+    child.stdout.destroy();
+    let error = '';
+    child.stderr.on('data', (chunk) => {
+      error += chunk;
+    });
+    const code = await new Promise<number | null>((resolve) => child.on('close', resolve));
+    expect(error).not.toContain('EPIPE');
+    expect(code).toBe(0);
+    expect(readFileSync(join(folder, 'unread', 'report.html'), 'utf8')).toContain('</html>');
+  }, 60_000);
 });
 
 /** All tensors of a run's last checkpoint, as JSON of their checksums. */

@@ -53,6 +53,16 @@ function flips(...path: string[]): (string | undefined)[] {
 const config = (...path: string[]) => JSON.parse(readFileSync(join(folder, ...path, 'config.json'), 'utf8'));
 
 describe('evenkeel train-binary', () => {
+  test('shows the defaults of its recipe, not those of train', async () => {
+    const { out } = await evenkeel('train-binary', '--help');
+    const text = out.replace(/\s+/g, ' ');
+    for (const value of ['cifar10', 'reactnet20', 'bn-free', 'adam', '0.001', '0.00001', 'linear']) {
+      expect(text).toContain(` Default ${value}. --`);
+    }
+    expect(text).toMatch(/--warmup EPOCHS [^-]* Default 0\. --label-smoothing N [^-]* Default 0\. --/);
+    expect(text).not.toMatch(/Default (digits|batch|sgd|cosine)/);
+  });
+
   test('trains two steps with the recipe of each', async () => {
     expect((await train('whole')).code).toBe(0);
     expect(config('whole', 'step1')).toMatchObject({

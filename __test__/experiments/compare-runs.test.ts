@@ -78,6 +78,36 @@ it('names runs by the options in which they differ, and only those', async () =>
   expect(models.map(({ label }) => label).sort()).toEqual(['mlp batch', 'resnet20 batch weights=binary']);
 });
 
+it('keeps runs apart that differ in any setting but the seed', async () => {
+  const common = { data: 'cifar10', epochs: 30, momentum: 0.9, evaluationBatchSize: 256, initialWeights: 'a/best' };
+  const paths = [
+    await makeRun('a', 'frn', 4, 1, [0.5], common),
+    await makeRun('b', 'frn', 4, 2, [0.5], { ...common, evaluationBatchSize: 128, initialWeights: 'b/best' }),
+    await makeRun('c', 'frn', 4, 1, [0.5], { ...common, epochs: 2 }),
+    await makeRun('d', 'frn', 4, 1, [0.5], { ...common, trainLimit: 100 }),
+    await makeRun('e', 'frn', 4, 1, [0.5], { ...common, normOptions: { momentum: 0.9 } }),
+  ];
+  const groups = groupRuns(await readRuns(paths));
+  expect(Object.fromEntries(groups.map(({ label, runs }) => [label, runs.length]))).toEqual({
+    'frn epochs=30': 2,
+    'frn epochs=2': 1,
+    'frn epochs=30 trainLimit=100': 1,
+    'frn epochs=30 momentum=0.9': 1,
+  });
+});
+
+it('names a run by its folder where its configuration says nothing', async () => {
+  const path = await makeRun('mine', 'frn', 4, 1, [0.25]);
+  await writeFile(join(path, 'config.json'), '{}');
+  const groups = groupRuns(await readRuns([path]));
+  expect(groups.map(({ label }) => label)).toEqual(['mine']);
+  const picture = comparisonChart(groups, 'one');
+  expect(picture).toContain('mine 25.0 %');
+  let out = '';
+  await main(['compare', path], { out: { write: (text: string) => (out += text) }, error: { write: () => true } });
+  expect(`${out}${picture}`).not.toMatch(/NaN|undefined/);
+});
+
 it('says which directory is no run and which has no epoch yet', async () => {
   await expect(readRuns([join(folder, 'none')])).rejects.toMatchObject({ code: 'FILE_NOT_FOUND' });
   await expect(readRuns([await makeRun('new', 'frn', 4, 1, [])])).rejects.toMatchObject({ code: 'CORRUPT_FILE' });

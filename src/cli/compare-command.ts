@@ -17,8 +17,8 @@ export const compareCommand: Command = {
   summary: 'compare runs: a table and a picture',
   help: () => `evenkeel compare RUN...: compares the accuracy and the speed of training runs
 
-Rows are named by the norm, and by the model and the options in which the runs differ. Runs that differ in their seed only share a row: the
-mean of their final validation accuracies, plus or minus one standard deviation.
+Rows are named by the norm, and by the model and all other settings in which the runs differ. Runs that differ in their seed only share a
+row: the mean of their final validation accuracies, plus or minus one standard deviation.
 
 Examples
   evenkeel compare runs/cifar10-*
@@ -43,8 +43,8 @@ async function run(args: readonly string[], console: Console): Promise<ExitCode>
   const percent = (value: number): string => (100 * value).toFixed(2);
   const rows = groups.map((group) => [
     group.label,
-    String(group.batchSize),
-    String(group.learningRate),
+    formatKnown(group.batchSize),
+    formatKnown(group.learningRate),
     String(group.runs.length),
     group.runs.length > 1 ? `${percent(group.mean)} ± ${percent(group.deviation)}` : percent(group.mean),
     percent(Math.max(...group.runs.map((run) => run.bestTop1))),
@@ -56,6 +56,11 @@ async function run(args: readonly string[], console: Console): Promise<ExitCode>
   );
   if (values.svg !== undefined) console.out.write(`\nWritten: ${values.svg}\n`);
   return 0;
+}
+
+/** A number of the configuration; nothing where that does not say. */
+function formatKnown(value: number): string {
+  return Number.isNaN(value) ? '' : String(value);
 }
 
 function formatMegabytes(bytes: number | undefined): string {

@@ -88,6 +88,12 @@ function reportFailure(error: unknown, command: Command | undefined, json: boole
 }
 
 if (require.main === module) {
+  // Whoever reads the output may stop reading, as `head` does. That ends no training run: what is written on goes nowhere.
+  for (const stream of [process.stdout, process.stderr]) {
+    stream.on('error', (error: NodeJS.ErrnoException) => {
+      if (error.code !== 'EPIPE') throw error;
+    });
+  }
   main(process.argv.slice(2), { out: process.stdout, error: process.stderr }).then((code) => {
     process.exitCode = code;
   });

@@ -1,4 +1,6 @@
 import { EvenkeelError } from '../errors';
+import * as models from '../models';
+import { normalizations } from '../nn/normalization';
 import { type OptionTable, type OptionValues, UsageError } from './arguments';
 
 /** The data sets that the command line knows by name. */
@@ -102,7 +104,7 @@ export const CONFIG_OPTIONS = {
   model: {
     kind: 'text',
     placeholder: 'NAME',
-    help: 'Network: mlp, lenet, resnet-tiny, resnet20, resnet56, resnet20v2, reactnet20 (binary), … Default: one that suits the data.',
+    help: `Network: ${models.names().join(', ')}. Default resnet20 (digits: resnet-tiny, MNIST and Fashion-MNIST: lenet).`,
   },
   width: { kind: 'integer', least: 1, help: 'Channels of the first stage of a residual network.' },
   'model-option': {
@@ -113,14 +115,18 @@ export const CONFIG_OPTIONS = {
   norm: {
     kind: 'text',
     placeholder: 'NAME',
-    help: 'Normalization: none, batch, group, layer, instance, rms, frn. Default batch (digits: frn).',
+    help: `Normalization: ${Object.keys(normalizations).join(', ')}. Default batch (digits: frn).`,
   },
   'norm-option': {
     kind: 'list',
     placeholder: 'KEY=VALUE',
     help: 'An option of the normalization, such as groups=8; may be repeated.',
   },
-  'batch-size': { kind: 'integer', least: 1, help: 'Images in a batch. Default 128 (digits 16, MNIST 64).' },
+  'batch-size': {
+    kind: 'integer',
+    least: 1,
+    help: 'Images in a batch. Default 128 (digits 16, MNIST and Fashion-MNIST 64).',
+  },
   'eval-batch-size': { kind: 'integer', least: 1, help: 'Images in a batch of the validation. Default 256.' },
   epochs: { kind: 'integer', least: 1, help: 'Passes over the training data. Default 30 (MNIST 5, Fashion-MNIST 10).' },
   optimizer: {
@@ -129,12 +135,16 @@ export const CONFIG_OPTIONS = {
     placeholder: 'NAME',
     help: `${OPTIMIZER_NAMES.join(', ')}. Default sgd.`,
   },
-  lr: { kind: 'number', least: 0, help: 'Peak learning rate. Default 0.1 for sgd, 0.001 for the others.' },
+  lr: {
+    kind: 'number',
+    least: 0,
+    help: 'Peak learning rate. Default 0.1 for sgd (all but CIFAR 0.05), 0.001 for the others.',
+  },
   momentum: { kind: 'number', least: 0, help: 'Momentum of sgd. Default 0.9.' },
   'weight-decay': {
     kind: 'number',
     least: 0,
-    help: 'Weight decay, not applied to norm parameters and biases. Default 0.0005 for sgd.',
+    help: 'Weight decay, not applied to norm parameters and biases. Default 0.0005 for sgd (digits 0.002), 0.01 for adamw, 0 for the others.',
   },
   schedule: {
     kind: 'text',
@@ -148,7 +158,11 @@ export const CONFIG_OPTIONS = {
     placeholder: 'EPOCHS',
     help: 'Epochs in which the learning rate rises linearly from 0. Default 1.',
   },
-  'label-smoothing': { kind: 'number', least: 0, help: 'Share of the target spread over all classes. Default 0.' },
+  'label-smoothing': {
+    kind: 'number',
+    least: 0,
+    help: 'Share of the target spread over all classes. Default 0 (digits 0.1).',
+  },
   'clip-norm': { kind: 'number', least: 0, help: 'Largest global norm of the gradient. Default: no clipping.' },
   accumulate: { kind: 'integer', least: 1, help: 'Batches whose gradients are averaged into one step. Default 1.' },
   augment: { kind: 'flag', help: 'Random crops (and flips for CIFAR); the default but for MNIST.' },

@@ -22,6 +22,17 @@ const RECIPE = {
   'label-smoothing': 0,
 } as const satisfies OptionValues<typeof CONFIG_OPTIONS>;
 
+/** The options as `--help` shows them: those of `train` with the defaults of the recipe. */
+const SHOWN_OPTIONS: OptionTable = Object.fromEntries(
+  Object.entries<OptionTable[string]>(OPTIONS).map(([name, option]) => {
+    const own = Object.entries(RECIPE).find(([key]) => key === name)?.[1];
+    return [
+      name,
+      own === undefined ? option : { ...option, help: option.help.replace(/ Default.*$/, ` Default ${own}.`) },
+    ];
+  }),
+);
+
 /** `evenkeel train-binary`: trains a binary network in two steps. */
 export const trainBinaryCommand: Command = {
   name: 'train-binary',
@@ -30,7 +41,7 @@ export const trainBinaryCommand: Command = {
 
 Step 1 trains binary activations with float weights. Step 2 starts from step 1's best checkpoint, with binary weights, no weight decay and
 the learning rate from its peak again; --epochs are those of each step. The defaults are the published recipe: reactnet20 with norm
-bn-free, adam at 0.001 falling linearly to 0, weight decay 0.00001 in step 1. Options are those of evenkeel train.
+bn-free, adam at 0.001 falling linearly to 0, weight decay 0.00001 in step 1. Without --data it trains on CIFAR-10, and needs --data-dir.
 
 Examples
   evenkeel train-binary --data-dir ~/data --epochs 60 --run binary
@@ -40,7 +51,7 @@ Examples
   evenkeel eval runs/binary/step2 --data-dir ~/data
 
 Options
-${describeOptions(OPTIONS)}
+${describeOptions(SHOWN_OPTIONS)}
 `,
   run,
 };

@@ -8,9 +8,11 @@ export interface ComparedRun {
   readonly name: string;
   readonly path: string;
   readonly model: string;
+  /** The norm; the name of the run where its configuration does not say, as that of a trainer may. */
   readonly norm: string;
-  /** Options of the normalization and of the model, and the teacher, as text by name. */
+  /** Every setting but those above and below, as text by `part.name`, where the part is `norm`, `model` or `run`. */
   readonly options: ReadonlyMap<string, string>;
+  /** NaN where the configuration does not say, as the learning rate and the seed. */
   readonly batchSize: number;
   readonly learningRate: number;
   readonly seed: number;
@@ -74,8 +76,8 @@ export async function readRuns(paths: readonly string[]): Promise<ComparedRun[]>
       return {
         name: basename(path),
         path,
-        model: String(config['model']),
-        norm: String(config['norm']),
+        model: typeof config['model'] === 'string' ? config['model'] : '',
+        norm: typeof config['norm'] === 'string' ? config['norm'] : basename(path),
         options: optionsOf(config),
         batchSize: number('batchSize'),
         learningRate: number('learningRate'),
@@ -90,12 +92,24 @@ export async function readRuns(paths: readonly string[]): Promise<ComparedRun[]>
   );
 }
 
-function optionsOf({ normOptions, modelOptions, teacher }: Readonly<Record<string, unknown>>): Map<string, string> {
-  const pairs = [normOptions, modelOptions].flatMap((values) =>
-    typeof values === 'object' && values !== null ? Object.entries(values) : [],
-  );
-  if (typeof teacher === 'string') pairs.push(['teacher', basename(teacher)]);
-  return new Map(pairs.map(([key, value]) => [key, String(value)]));
+/** What is no option: it has a field of its own, or changes no result. */
+const NO_OPTIONS = new Set(['model', 'norm', 'batchSize', 'learningRate', 'seed', 'evaluationBatchSize']);
+
+/** Settings that are paths. Seeds of the same experiment have them in folders of their own, so only the last part is compared. */
+const PATHS = new Set(['teacher', 'initialWeights']);
+
+function optionsOf(config: Readonly<Record<string, unknown>>): Map<string, string> {
+  const { normOptions, modelOptions, ...settings } = config;
+  const options = new Map<string, string>();
+  for (const [part, values] of Object.entries({ norm: normOptions, model: modelOptions, run: settings })) {
+    if (typeof values !== 'object' || values === null) continue;
+    for (const [name, value] of Object.entries(values)) {
+      if (part === 'run' && NO_OPTIONS.has(name)) continue;
+      const text = typeof value === 'string' ? value : JSON.stringify(value);
+      options.set(`${part}.${name}`, part === 'run' && PATHS.has(name) ? basename(text) : text);
+    }
+  }
+  return options;
 }
 
 /** Names runs by their norm, and by their model and options as far as not all runs have the same. */
@@ -106,9 +120,9 @@ function labelsOf(runs: readonly ComparedRun[]): (run: ComparedRun) => string {
   const models = differ(({ model }) => model);
   return ({ model, norm, options }) =>
     [
-      ...(models ? [model] : []),
+      ...(models && model !== '' ? [model] : []),
       norm,
-      ...shown.flatMap((key) => (options.has(key) ? [`${key}=${options.get(key)}`] : [])),
+      ...shown.flatMap((key) => (options.has(key) ? [`${key.slice(key.indexOf('.') + 1)}=${options.get(key)}`] : [])),
     ].join(' ');
 }
 

@@ -67,7 +67,7 @@ export function comparisonChart(groups: readonly ComparedGroup[], title: string)
         `<text class="tick" x="${x(epoch).toFixed(1)}" y="${bottom + 18}" text-anchor="middle">${epoch}</text>`,
       );
     }
-    const shown = groups.filter((group) => group.batchSize === batchSize);
+    const shown = groups.filter((group) => Object.is(group.batchSize, batchSize));
     const labels = spread(
       shown.map((group) => y(curves.get(group)?.at(-1)?.[1] ?? low)),
       16,
@@ -82,7 +82,7 @@ export function comparisonChart(groups: readonly ComparedGroup[], title: string)
         `${escapeHtml(group.label)} ${(100 * last).toFixed(1)} %</text>`
       );
     });
-    return `<text class="title" x="${LEFT}" y="${top - 12}">batch size ${batchSize}</text>${ticks.join('')}
+    return `<text class="title" x="${LEFT}" y="${top - 12}">${Number.isNaN(batchSize) ? '' : `batch size ${batchSize}`}</text>${ticks.join('')}
 <line class="axis" x1="${LEFT}" x2="${width - right}" y1="${bottom}" y2="${bottom}"/>
 <text class="tick" x="${(LEFT + width - right) / 2}" y="${bottom + 36}" text-anchor="middle">epoch</text>${lines.join('\n')}`;
   });
