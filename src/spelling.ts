@@ -1,6 +1,7 @@
 /** What other libraries call options, without underscores and in small letters, and what they may be called here. */
 const foreignNames: ReadonlyMap<string, readonly string[]> = new Map([
   ['axis', ['axes']],
+  ['ddof', ['correction']],
   ['dim', ['axes']],
   ['elementwiseaffine', ['affine']],
   ['eps', ['epsilon']],
@@ -19,6 +20,7 @@ const foreignNames: ReadonlyMap<string, readonly string[]> = new Map([
   ['poolsize', ['kernelSize']],
   ['tmax', ['steps']],
   ['totalsteps', ['steps']],
+  ['unbiased', ['correction']],
   ['units', ['outFeatures']],
   ['usebias', ['bias']],
 ]);

@@ -33,6 +33,7 @@ import { binarize, rsign } from '../../src/tensor/operations/sign';
 import { crossEntropy } from '../../src/tensor/operations/softmax';
 import { scaledWeightStandardize, weightStandardize } from '../../src/tensor/operations/standardize';
 import { switchableNorm } from '../../src/tensor/operations/switchable-norm';
+import { standardDeviation, variance } from '../../src/tensor/operations/variance';
 import { expectBooleans, expectNames, type Taker } from '../support/option-names';
 import { irregular } from '../support/tensors';
 
@@ -78,6 +79,8 @@ const operations: Readonly<Record<string, Operation>> = {
   slice: { call: (o) => slice(rows, o), options: { starts: [1], ends: [3], steps: [1] } },
   sum: { call: (o) => reduction.sum(rows, o), options: { axes: 1, keepDims: true } },
   mean: { call: (o) => reduction.mean(rows, o), options: { axes: 1, keepDims: true } },
+  variance: { call: (o) => variance(rows, o), options: { axes: 1, keepDims: true, correction: 1 } },
+  standardDeviation: { call: (o) => standardDeviation(rows, o), options: { axes: 1, keepDims: true, correction: 1 } },
   max: { call: (o) => reduction.max(rows, o), options: { axes: 1, keepDims: true } },
   min: { call: (o) => reduction.min(rows, o), options: { axes: 1, keepDims: true } },
   crossEntropy: {

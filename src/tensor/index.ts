@@ -19,6 +19,7 @@ export {
   softplus,
   tanh,
 } from './operations/activation';
+export { squeeze, stack, unsqueeze } from './operations/axes';
 export {
   type BinaryConv2dOptions,
   type BinaryLinearOptions,
@@ -130,6 +131,7 @@ export {
   weightStandardize,
 } from './operations/standardize';
 export { addThreshold } from './operations/threshold';
+export { standardDeviation, type VarianceOptions, variance } from './operations/variance';
 export { type Profile, type ProfileOptions, type ProfileRow, profile } from './profile';
 export { scope } from './scope';
 export type { Shape } from './shape';

@@ -1,5 +1,6 @@
 import type { DType } from './dtype';
 import * as activation from './operations/activation';
+import * as axes from './operations/axes';
 import type { ClampOptions, Operand } from './operations/elementwise';
 import * as elementwise from './operations/elementwise';
 import type { SliceOptions } from './operations/layout';
@@ -8,6 +9,8 @@ import { matmul } from './operations/matmul';
 import type { ReductionOptions } from './operations/reduction';
 import * as reduction from './operations/reduction';
 import * as softmax from './operations/softmax';
+import type { VarianceOptions } from './operations/variance';
+import * as variance from './operations/variance';
 import type { Shape } from './shape';
 import { Tensor } from './tensor';
 
@@ -70,6 +73,10 @@ declare module './tensor' {
     sum(options?: ReductionOptions): Tensor;
     /** The mean over axes (all by default), in float64. @throws EvenkeelError DTYPE_MISMATCH, INVALID_ARGUMENT */
     mean(options?: ReductionOptions): Tensor;
+    /** The mean squared distance from the mean over axes (all by default). @throws EvenkeelError DTYPE_MISMATCH, INVALID_ARGUMENT */
+    variance(options?: VarianceOptions): Tensor;
+    /** The square root of the variance over axes (all by default). @throws EvenkeelError DTYPE_MISMATCH, INVALID_ARGUMENT */
+    standardDeviation(options?: VarianceOptions): Tensor;
     /** The largest element over axes (all by default). @throws EvenkeelError DTYPE_MISMATCH, INVALID_ARGUMENT */
     max(options?: ReductionOptions): Tensor;
     /** The smallest element over axes (all by default). @throws EvenkeelError DTYPE_MISMATCH, INVALID_ARGUMENT */
@@ -84,6 +91,10 @@ declare module './tensor' {
     reshape(shape: Shape): Tensor;
     /** Joins all axes from `firstAxis` (0 by default) on. @throws EvenkeelError INVALID_ARGUMENT */
     flatten(firstAxis?: number): Tensor;
+    /** Without axis `axis` of size 1, or without all of those. @throws EvenkeelError SHAPE_MISMATCH, INVALID_ARGUMENT */
+    squeeze(axis?: number): Tensor;
+    /** With a new axis `axis` of size 1. @throws EvenkeelError INVALID_ARGUMENT */
+    unsqueeze(axis: number): Tensor;
     /** Reorders the axes: axis `k` of the result is axis `axes[k]` of this. @throws EvenkeelError INVALID_ARGUMENT */
     permute(axes: readonly number[]): Tensor;
     /** Exchanges two axes, by default the last two. @throws EvenkeelError INVALID_ARGUMENT */
@@ -137,6 +148,8 @@ const methods = {
   logSoftmax: method(softmax.logSoftmax),
   sum: method(reduction.sum),
   mean: method(reduction.mean),
+  variance: method(variance.variance),
+  standardDeviation: method(variance.standardDeviation),
   max: method(reduction.max),
   min: method(reduction.min),
   argmax: method(reduction.argmax),
@@ -144,6 +157,8 @@ const methods = {
   matmul: method(matmul),
   reshape: method(layout.reshape),
   flatten: method(layout.flatten),
+  squeeze: method(axes.squeeze),
+  unsqueeze: method(axes.unsqueeze),
   permute: method(layout.permute),
   transpose: method(layout.transpose),
   slice: method(layout.slice),

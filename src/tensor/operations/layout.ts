@@ -7,8 +7,8 @@ import { allocate, run, type Tensor } from '../tensor';
 import { broadcastShapes, broadcastTo, sumToShape } from './broadcast';
 import { checkFloat, checkOptions, checkTensor, optionNames } from './check';
 
-/** Throws `INVALID_ARGUMENT` where JavaScript gave no list: `permute(0, 2, 1)` in place of `permute([0, 2, 1])`. */
-function checkList(operation: string, name: string, list: readonly unknown[], example: string): void {
+/** Throws `INVALID_ARGUMENT` where JavaScript gave no list: `permute(0, 2, 1)` in place of `permute([0, 2, 1])`. For operations. */
+export function checkList(operation: string, name: string, list: readonly unknown[], example: string): void {
   if (Array.isArray(list)) return;
   throw new EvenkeelError(
     'INVALID_ARGUMENT',

@@ -25,7 +25,9 @@ export interface ReductionOptions {
 /** The numbers of `Reduction` in crate evenkeel-kernels. */
 const codes = { sum: 0, mean: 1, max: 2, min: 3 } as const;
 
-interface Geometry {
+/** What a reduction makes of a shape. For operations. */
+export interface Geometry {
+  /** The reduced axes, counted from the front. */
   readonly axes: readonly number[];
   /** The output's shape. */
   readonly shape: readonly number[];
@@ -35,7 +37,8 @@ interface Geometry {
   readonly count: number;
 }
 
-function geometryOf(operation: string, input: Tensor, options: ReductionOptions): Geometry {
+/** Checks the axes of a reduction. For operations. @throws EvenkeelError INVALID_ARGUMENT */
+export function geometryOf(operation: string, input: Tensor, options: ReductionOptions): Geometry {
   const given = options.axes ?? input.shape.map((_, axis) => axis);
   if (typeof given !== 'number' && !Array.isArray(given)) {
     throw new EvenkeelError(
