@@ -168,6 +168,11 @@ const otherParts: Readonly<Record<string, Row>> = {
     options: { decay: false, learningRateScale: 2, requiresGrad: false },
   },
   CrossEntropyLoss: { call: (o) => new nn.CrossEntropyLoss(o), options: { labelSmoothing: 0.1, reduction: 'sum' } },
+  BinaryCrossEntropyLoss: {
+    call: (o) => new nn.BinaryCrossEntropyLoss(o),
+    options: { labelSmoothing: 0.1, reduction: 'sum' },
+  },
+  NegativeLogLikelihoodLoss: { call: (o) => new nn.NegativeLogLikelihoodLoss(o), options: { reduction: 'sum' } },
   MSELoss: { call: (o) => new nn.MSELoss(o), options: { reduction: 'none' } },
   AuxiliaryLoss: {
     call: (o) => new nn.AuxiliaryLoss(o),

@@ -29,11 +29,15 @@ export {
 } from './init';
 export * from './layers';
 export {
+  BinaryCrossEntropyLoss,
+  type BinaryCrossEntropyLossOptions,
   CrossEntropyLoss,
   type CrossEntropyLossOptions,
   type Loss,
   MSELoss,
   type MSELossOptions,
+  NegativeLogLikelihoodLoss,
+  type NegativeLogLikelihoodLossOptions,
   type Reduction,
 } from './losses';
 export { type ChannelStatistics, type MergedStatistics, mergeStatistics } from './merge-statistics';
