@@ -1,7 +1,6 @@
 import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { nn } from '../../src';
 
 const root = join(__dirname, '..', '..');
 const readme = readFileSync(join(root, 'README.md'), 'utf8');
@@ -29,7 +28,3 @@ it.each(['digits', 'own-loop'])(
   },
   120_000,
 );
-
-it('lists every normalization method', () => {
-  for (const name of Object.keys(nn.normalizations)) expect(readme).toContain(`| \`${name}\` |`);
-});
