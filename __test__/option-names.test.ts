@@ -313,6 +313,7 @@ const dataParts: Readonly<Record<string, Row>> = {
     call: (augment) => new data.DataLoader(train, { batchSize: 8, augment }),
     options: { crop: 1, flip: true },
   },
+  split: { call: (o) => data.split(train, [0.5, 0.5], o), options: { shuffle: false, seed: 1 } },
   fromArrays: {
     call: (o) => data.fromArrays(o),
     options: {
@@ -459,7 +460,7 @@ const plain = new Set(
     'nn.init': ['zeros ones defaultWeight fans constant normal uniform defaultBias'],
     'nn.binary': ['PackedNetwork describePacked'],
     optim: ['clipByGlobalNorm globalNorm'],
-    data: ['cifar10 take digits fashionMnist mnist'],
+    data: ['cifar10 take digits fashionMnist mnist subset'],
     models: ['DuplicateChannels find names'],
     checkpoint: ['read parseInfo'],
     training: ['predict showProgress RunDirectory'],

@@ -131,6 +131,17 @@ export function fromArrays(options: FromArraysOptions): Dataset {
   return { name, split, images, labels, length: labels.length, shape, classes, names, maximum, mean, std };
 }
 
+/** Returns `dataset` if it is one; otherwise throws `INVALID_ARGUMENT`. */
+export function checkDataset(owner: string, dataset: Dataset): Dataset {
+  if (Array.isArray(dataset?.shape) && ArrayBuffer.isView(dataset.labels)) return dataset;
+  const splits = Object(dataset) as Partial<Splits>;
+  const advice =
+    splits.train === undefined
+      ? 'data.fromArrays(…), or a split of data.digits()'
+      : 'one of its splits, such as .train';
+  throw new EvenkeelError('INVALID_ARGUMENT', `${owner}: expected a data set, got ${show(dataset)}; give ${advice}`);
+}
+
 /** Whether JavaScript gave an array, of any kind. */
 export function isList(values: unknown): boolean {
   return Array.isArray(values) || ArrayBuffer.isView(values);
@@ -181,6 +192,7 @@ function measure(
  * @throws EvenkeelError INVALID_ARGUMENT unless `count` is a whole number of at least 1
  */
 export function take(dataset: Dataset, count: number): Dataset {
+  checkDataset('take', dataset);
   if (!Number.isInteger(count) || count < 1) {
     throw new EvenkeelError('INVALID_ARGUMENT', `take: count must be a whole number of at least 1, got ${count}`);
   }

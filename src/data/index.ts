@@ -3,3 +3,4 @@ export { type Dataset, type FromArraysOptions, fromArrays, type Splits, take } f
 export { digits } from './digits';
 export { type AugmentOptions, type Batch, DataLoader, type DataLoaderOptions, type LoaderState } from './loader';
 export { fashionMnist, mnist } from './mnist';
+export { type SplitOptions, split, subset } from './split';

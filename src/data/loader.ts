@@ -5,7 +5,7 @@ import { keep, type Tensor } from '../tensor';
 import { bytesOfArray } from '../tensor/dtype';
 import { stream } from '../tensor/stream';
 import { allocate } from '../tensor/tensor';
-import { type Dataset, isList, type Splits } from './dataset';
+import { checkDataset, type Dataset, isList } from './dataset';
 import { shuffled } from './shuffle';
 
 /** Batches that are made ahead of the one in use. */
@@ -95,16 +95,6 @@ function notNormalization(given: unknown): EvenkeelError {
   return invalid(`normalize is ${show(given)}; give true, false or { mean, std } with an array for each`);
 }
 
-function shapeOf(dataset: Dataset): Dataset['shape'] {
-  if (Array.isArray(dataset?.shape) && ArrayBuffer.isView(dataset.labels)) return dataset.shape;
-  const splits = Object(dataset) as Partial<Splits>;
-  const advice =
-    splits.train === undefined
-      ? 'data.fromArrays(…), or a split of data.digits()'
-      : 'one of its splits, such as .train';
-  throw invalid(`expected a data set, got ${show(dataset)}; give ${advice}`);
-}
-
 /**
  * Batches of a data set. Each iteration is one epoch, or the rest of one that was left or loaded:
  *
@@ -143,7 +133,7 @@ export class DataLoader implements AsyncIterable<Batch> {
     }
     if (augment !== undefined) checkOptions('DataLoader augment', augment, augmentOptions);
     const { crop = 0, flip = false } = augment ?? {};
-    const [height, width, channels] = shapeOf(dataset);
+    const [height, width, channels] = checkDataset('DataLoader', dataset).shape;
     if (!Number.isInteger(crop) || crop < 0 || crop > Math.min(height, width)) {
       throw invalid(`augment.crop must be a whole number from 0 to the image's size, got ${show(crop)}`);
     }
