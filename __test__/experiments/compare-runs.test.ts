@@ -2,7 +2,7 @@ import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { main } from '../../src/cli/main';
-import { groupRuns, readRuns } from '../../src/experiments/compare-runs';
+import { groupRuns, impliedSettings, readRuns } from '../../src/experiments/compare-runs';
 import { comparisonChart } from '../../src/experiments/comparison-chart';
 
 let folder: string;
@@ -94,6 +94,31 @@ it('keeps runs apart that differ in any setting but the seed', async () => {
     'frn epochs=30 trainLimit=100': 1,
     'frn epochs=30 momentum=0.9': 1,
   });
+});
+
+it('names only one of the settings that change together, and lists the others', async () => {
+  const digits = { data: 'digits', epochs: 30, weightDecay: 0.002, schedule: 'cosine' };
+  const cifar = { data: 'cifar10', epochs: 9, weightDecay: 0.0005, schedule: 'cosine' };
+  const paths = [
+    await makeRun('a', 'frn', 4, 1, [0.3], digits),
+    await makeRun('b', 'batch', 4, 1, [0.4], digits),
+    await makeRun('c', 'frn', 4, 1, [0.2], cifar),
+  ];
+  const runs = await readRuns(paths);
+  expect(groupRuns(runs).map(({ label }) => label)).toEqual([
+    'batch data=digits',
+    'frn data=digits',
+    'frn data=cifar10',
+  ]);
+  expect(impliedSettings(runs)).toEqual(['epochs', 'weightDecay']);
+  let out = '';
+  await main(['compare', ...paths], { out: { write: (text: string) => (out += text) }, error: { write: () => true } });
+  expect(out).toContain('The rows also differ in epochs, weightDecay: see config.json of the runs.');
+
+  // A norm is what is compared: what changes with it is always shown.
+  const unfair = await readRuns(paths.slice(1));
+  expect(groupRuns(unfair).map(({ label }) => label)).toEqual(['batch data=digits', 'frn data=cifar10']);
+  expect(impliedSettings(unfair)).toEqual(['epochs', 'weightDecay']);
 });
 
 it('names a run by its folder where its configuration says nothing', async () => {

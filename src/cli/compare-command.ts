@@ -1,4 +1,4 @@
-import { groupRuns, readRuns } from '../experiments/compare-runs';
+import { groupRuns, impliedSettings, readRuns } from '../experiments/compare-runs';
 import { comparisonChart } from '../experiments/comparison-chart';
 import { replaceFile } from '../serialization/replace-file';
 import { formatInteger, formatTable } from '../training/format';
@@ -17,8 +17,9 @@ export const compareCommand: Command = {
   summary: 'compare runs: a table and a picture',
   help: () => `evenkeel compare RUN...: compares the accuracy and the speed of training runs
 
-Rows are named by the norm, and by the model and all other settings in which the runs differ. Runs that differ in their seed only share a
-row: the mean of their final validation accuracies, plus or minus one standard deviation.
+Rows are named by the norm, and by the model and all other settings in which the runs differ; settings that always change together with
+one that is shown are listed below the table. Runs that differ in their seed only share a row: the mean of their final validation
+accuracies, plus or minus one standard deviation.
 
 Examples
   evenkeel compare runs/cifar10-*
@@ -32,7 +33,8 @@ ${describeOptions(OPTIONS)}
 
 async function run(args: readonly string[], console: Console): Promise<ExitCode> {
   const { values, positionals } = parseOptions(args, OPTIONS, ['RUN...']);
-  const groups = groupRuns(await readRuns(positionals));
+  const runs = await readRuns(positionals);
+  const groups = groupRuns(runs);
   if (values.svg !== undefined) {
     await replaceFile(values.svg, [comparisonChart(groups, values.title ?? 'Validation accuracy')]);
   }
@@ -54,6 +56,10 @@ async function run(args: readonly string[], console: Console): Promise<ExitCode>
   console.out.write(
     `${formatTable([['norm', 'batch', 'learning rate', 'runs', 'final %', 'best %', 'images/s', 'peak MB'], ...rows])}\n`,
   );
+  const others = impliedSettings(runs);
+  if (others.length > 0) {
+    console.out.write(`\nThe rows also differ in ${others.join(', ')}: see config.json of the runs.\n`);
+  }
   if (values.svg !== undefined) console.out.write(`\nWritten: ${values.svg}\n`);
   return 0;
 }

@@ -112,17 +112,46 @@ function optionsOf(config: Readonly<Record<string, unknown>>): Map<string, strin
   return options;
 }
 
+/**
+ * The options in which runs differ. `shown` are for names; `implied` change from run to run exactly as the model or a setting that is
+ * shown, as the defaults of a data set do, and would only make names long.
+ */
+function differing(runs: readonly ComparedRun[]): { readonly shown: string[]; readonly implied: string[] } {
+  /** Which runs are alike in a value. */
+  const pattern = (value: (run: ComparedRun) => string | undefined) => {
+    const values = runs.map(value);
+    return values.map((own) => values.indexOf(own)).join();
+  };
+  const patterns = new Set([pattern(({ model }) => model)]);
+  const [shown, implied]: [string[], string[]] = [[], []];
+  for (const key of new Set(runs.flatMap(({ options }) => [...options.keys()]))) {
+    const own = pattern(({ options }) => options.get(key));
+    if (own === pattern(() => '')) continue;
+    (key.startsWith('run.') && patterns.has(own) ? implied : shown).push(key);
+    if (key.startsWith('run.')) patterns.add(own);
+  }
+  return { shown, implied };
+}
+
+/** Without the part: `run.epochs` is `epochs`. */
+function nameOf(key: string): string {
+  return key.slice(key.indexOf('.') + 1);
+}
+
+/** The settings in which runs differ though the names of their groups do not say so; see {@link groupRuns}. */
+export function impliedSettings(runs: readonly ComparedRun[]): string[] {
+  return differing(runs).implied.map(nameOf);
+}
+
 /** Names runs by their norm, and by their model and options as far as not all runs have the same. */
 function labelsOf(runs: readonly ComparedRun[]): (run: ComparedRun) => string {
-  const differ = (value: (run: ComparedRun) => string | undefined) => new Set(runs.map(value)).size > 1;
-  const keys = [...new Set(runs.flatMap(({ options }) => [...options.keys()]))];
-  const shown = keys.filter((key) => differ(({ options }) => options.get(key)));
-  const models = differ(({ model }) => model);
+  const { shown } = differing(runs);
+  const models = new Set(runs.map(({ model }) => model)).size > 1;
   return ({ model, norm, options }) =>
     [
       ...(models && model !== '' ? [model] : []),
       norm,
-      ...shown.flatMap((key) => (options.has(key) ? [`${key.slice(key.indexOf('.') + 1)}=${options.get(key)}`] : [])),
+      ...shown.flatMap((key) => (options.has(key) ? [`${nameOf(key)}=${options.get(key)}`] : [])),
     ].join(' ');
 }
 
