@@ -258,6 +258,18 @@ describe('Sequential', () => {
     expect([model.length, model.at(-1)?.constructor.name]).toEqual([3, 'Append']);
   });
 
+  it('is a list of its layers', () => {
+    const layers = [new Append(1), new Sequential([]), new Append(3)] as const;
+    const model = new Sequential({ first: layers[0], second: layers[1], third: layers[2] });
+    const seen: Module[] = [];
+    for (const layer of model) seen.push(layer);
+    expect(seen).toEqual([...layers]);
+    expect(seen[1]).toBe(layers[1]);
+    expect([...model].length).toBe(model.length);
+    expect([...new Sequential([])]).toEqual([]);
+    expect(new Sequential([...model].slice(0, 1)).call(tensor([0])).itemSync()).toBe(1);
+  });
+
   it('refuses what is no module', () => {
     expect(errorOf(() => new Sequential([{} as Module])).message).toContain('layer 0 is no Module');
   });

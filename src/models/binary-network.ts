@@ -40,8 +40,8 @@ export class BinaryNetwork extends Module {
   readonly headActivation: PReLU | undefined;
   /** Mean over all pixels. */
   readonly pool = new GlobalAvgPool();
-  /** The last layer: `Linear` with a bias. */
-  readonly classifier: Module;
+  /** The last layer: `Linear` with a bias. Another one may take its place. */
+  classifier: Module;
 
   /** @param options - As `checkBinaryOptions` returned them. */
   constructor(design: BinaryDesign, options: BinaryNetworkOptions) {

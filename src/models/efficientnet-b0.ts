@@ -69,7 +69,8 @@ export class EfficientnetB0 extends Module {
   readonly head: Module;
   readonly pool: Module;
   readonly dropout: Module;
-  readonly classifier: Module;
+  /** The last layer. Another one may take its place. */
+  classifier: Module;
 
   constructor(options: EfficientnetB0Options) {
     super();

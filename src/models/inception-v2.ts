@@ -100,7 +100,8 @@ export class InceptionV2 extends Module {
   readonly stem: Module;
   readonly blocks: readonly Module[];
   readonly pool: Module;
-  readonly classifier: Module;
+  /** The last layer. Another one may take its place. */
+  classifier: Module;
 
   constructor(options: InceptionV2Options) {
     super();

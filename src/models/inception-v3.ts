@@ -45,7 +45,8 @@ class AuxiliaryHead extends Module {
   readonly conv1: Module;
   readonly conv2: Module;
   readonly globalPool: Module;
-  readonly classifier: Module;
+  /** The last layer. Another one may take its place. */
+  classifier: Module;
 
   constructor(build: NormalizedLayers, inChannels: number, width: number, classes: number) {
     super();
@@ -92,7 +93,8 @@ export class InceptionV3 extends Module implements AuxiliaryNetwork {
   readonly upper: Module;
   readonly pool: Module;
   readonly dropout: Module;
-  readonly classifier: Module;
+  /** The last layer. Another one may take its place. */
+  classifier: Module;
   #auxiliaryLogits: Tensor | undefined;
 
   constructor(options: InceptionV3Options) {

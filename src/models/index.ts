@@ -11,7 +11,7 @@ export { Mlp, type MlpOptions, mlp } from './mlp';
 export { MobilenetV1, type MobilenetV1Options, mobilenetV1 } from './mobilenet-v1';
 export { reactNet18, reactNet20 } from './reactnet';
 export { reactNetA } from './reactnet-a';
-export { type CreateOptions, create, find, type ModelEntry, names } from './registry';
+export { type CreateOptions, create, find, type ModelEntry, type ModelOf, names } from './registry';
 export { Resnet, type ResnetDepth, type ResnetOptions, resnet } from './resnet';
 export type { ShortcutKind } from './resnet-blocks';
 export { ResnetCifar, type ResnetCifarOptions, resnetCifar } from './resnet-cifar';

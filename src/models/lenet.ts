@@ -40,7 +40,8 @@ export class Lenet extends Module {
   readonly norm3: Module;
   readonly linear2: Module;
   readonly norm4: Module;
-  readonly classifier: Module;
+  /** The last layer. Another one may take its place. */
+  classifier: Module;
 
   constructor(options: LenetOptions) {
     super();

@@ -33,7 +33,8 @@ export class Mlp extends Module {
   readonly flatten = new Flatten();
   readonly layers: readonly Module[];
   readonly norms: readonly Module[];
-  readonly classifier: Module;
+  /** The last layer. Another one may take its place. */
+  classifier: Module;
 
   constructor(options: MlpOptions) {
     super();

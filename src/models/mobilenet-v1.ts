@@ -56,7 +56,8 @@ export class MobilenetV1 extends Module {
   readonly stem: Module;
   readonly blocks: readonly Module[];
   readonly pool: Module;
-  readonly classifier: Module;
+  /** The last layer. Another one may take its place. */
+  classifier: Module;
 
   constructor(options: MobilenetV1Options) {
     super();

@@ -12,8 +12,8 @@ import { mlp } from './mlp';
 import { mobilenetV1 } from './mobilenet-v1';
 import { reactNet18, reactNet20 } from './reactnet';
 import { reactNetA } from './reactnet-a';
-import { type ResnetDepth, resnet, resnetDepths } from './resnet';
-import { resnetCifar } from './resnet-cifar';
+import { type Resnet, type ResnetDepth, resnet, resnetDepths } from './resnet';
+import { type ResnetCifar, resnetCifar } from './resnet-cifar';
 import { vggA } from './vgg-a';
 import { xnorNet18 } from './xnor-net';
 
@@ -46,13 +46,13 @@ const createOptions = optionNames<CreateOptions>({
 });
 
 /** One model of the registry. */
-export interface ModelEntry {
+export interface ModelEntry<Model extends Module = Module> {
   /** What it is, in a line. */
   readonly description: string;
   /** Shape of the images it is made for, `[height, width, channels]`. */
   readonly inputShape: readonly number[];
   /** Builds it. */
-  readonly create: (options: CreateOptions) => Module;
+  readonly create: (options: CreateOptions) => Model;
   /** Whether it takes {@link CreateOptions.modelOptions}. */
   readonly takesModelOptions?: boolean;
 }
@@ -61,7 +61,7 @@ const cifar = [32, 32, 3];
 const imagenet = [224, 224, 3];
 const inceptionImages = [299, 299, 3];
 
-function resnetEntry(depth: ResnetDepth, version: 1 | 2): ModelEntry {
+function resnetEntry(depth: ResnetDepth, version: 1 | 2): ModelEntry<Resnet> {
   return {
     description: `residual network of depth ${depth}, version ${version}, for ImageNet`,
     inputShape: imagenet,
@@ -70,7 +70,7 @@ function resnetEntry(depth: ResnetDepth, version: 1 | 2): ModelEntry {
   };
 }
 
-function resnetCifarEntry(depth: number, version: 1 | 2): ModelEntry {
+function resnetCifarEntry(depth: number, version: 1 | 2): ModelEntry<ResnetCifar> {
   return {
     description: `residual network of depth ${depth}, version ${version}, for CIFAR`,
     inputShape: cifar,
@@ -84,7 +84,7 @@ function binaryEntry(
   description: string,
   shape: readonly number[],
   network: (options: BinaryNetworkOptions) => BinaryNetwork,
-): ModelEntry {
+): ModelEntry<BinaryNetwork> {
   return {
     description,
     inputShape: shape,
@@ -96,7 +96,7 @@ function binaryEntry(
   };
 }
 
-const entries: Readonly<Record<string, ModelEntry>> = {
+const models = {
   mlp: {
     description: 'multi-layer perceptron with two hidden layers of 128',
     inputShape: [28, 28, 1],
@@ -154,7 +154,23 @@ const entries: Readonly<Record<string, ModelEntry>> = {
   reactnet18: binaryEntry('binary network: ReActNet of the form of ResNet-18', imagenet, reactNet18),
   reactnet20: binaryEntry('binary network: small ReActNet of the form of ResNet-20, for CIFAR', cifar, reactNet20),
   reactnetA: binaryEntry('binary network: ReActNet-A of the form of MobileNet', imagenet, reactNetA),
-};
+} satisfies Readonly<Record<string, ModelEntry>>;
+
+const entries: Readonly<Record<string, ModelEntry>> = models;
+
+/**
+ * What {@link create} makes for a name: the model's own class, so that its parts (`classifier`, say) can be reached and replaced; a
+ * {@link Module} where the compiler does not know the name.
+ */
+export type ModelOf<Name extends string> = string extends Name
+  ? Module
+  : Name extends keyof typeof models
+    ? ReturnType<(typeof models)[Name]['create']>
+    : Name extends `resnet${ResnetDepth}${'' | 'v2'}`
+      ? Resnet
+      : Name extends `resnet${number}${'' | 'v2'}`
+        ? ResnetCifar
+        : Module;
 
 /** The models that {@link create} knows by name. */
 export function names(): string[] {
@@ -184,6 +200,7 @@ export function find(name: string): ModelEntry {
  * @param name - One of {@link names}.
  * @throws EvenkeelError `INVALID_ARGUMENT` for an unknown name or an option that the model cannot take.
  */
+export function create<Name extends string>(name: Name, options?: CreateOptions): ModelOf<Name>;
 export function create(name: string, options: CreateOptions = {}): Module {
   checkOptions('models.create', options, createOptions);
   const entry = find(name);

@@ -67,7 +67,8 @@ export class ResnetCifar extends Module {
   readonly blocks: readonly Module[];
   readonly finalNorm: Module | undefined;
   readonly pool: Module;
-  readonly classifier: Module;
+  /** The last layer. Another one may take its place. */
+  classifier: Module;
 
   constructor(options: ResnetCifarOptions) {
     super();

@@ -64,7 +64,8 @@ export class Resnet extends Module {
   readonly blocks: readonly Module[];
   readonly finalNorm: Module | undefined;
   readonly pool: Module;
-  readonly classifier: Module;
+  /** The last layer. Another one may take its place. */
+  classifier: Module;
 
   constructor(options: ResnetOptions) {
     super();

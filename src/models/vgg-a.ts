@@ -62,7 +62,8 @@ export class VggA extends Module {
   readonly linear2: Module;
   readonly norm2: Module;
   readonly dropout2: Module;
-  readonly classifier: Module;
+  /** The last layer. Another one may take its place. */
+  classifier: Module;
 
   constructor(options: VggAOptions) {
     super();

@@ -3,7 +3,7 @@ import { show } from '../options';
 import type { Tensor } from '../tensor';
 import { Module } from './module';
 
-/** Runs layers one after the other. */
+/** Runs layers one after the other. It can be iterated over: `[...model]` are its layers. */
 export class Sequential extends Module {
   readonly #layers: readonly (readonly [name: string, layer: Module])[];
 
@@ -39,6 +39,11 @@ export class Sequential extends Module {
   /** The layer at `index`; negative indices count from the end. */
   at(index: number): Module | undefined {
     return this.#layers.at(index)?.[1];
+  }
+
+  /** The layers in order: `for (const layer of model)`. */
+  *[Symbol.iterator](): IterableIterator<Module> {
+    for (const [, layer] of this.#layers) yield layer;
   }
 
   override forward(input: Tensor): Tensor {

@@ -184,8 +184,11 @@ function varianceBehind(site: ResidualSite, alpha: number, table: BetaTable): nu
 }
 
 function clipEverythingButClassifier(model: AnyModule, clipping: number): GradientTransform {
-  const classifiers = model.modules().filter((module) => originOf(module)?.role === 'classifier');
-  const spared = new Set(classifiers.flatMap((module) => module.parameters()));
+  // By name also what was put in the place of the model's own classifier.
+  const classifiers = model
+    .namedModules()
+    .filter(([name, module]) => name === 'classifier' || originOf(module)?.role === 'classifier');
+  const spared = new Set(classifiers.flatMap(([, module]) => module.parameters()));
   const gains = new Set(
     model.namedParameters().flatMap(([name, parameter]) => (/(^|\.)gain$/.test(name) ? [parameter] : [])),
   );
