@@ -35,21 +35,23 @@ pub(super) fn fill_forward(
     let (center, rest) = parameters.split_at_mut(padded);
     let (scale, rest) = rest.split_at_mut(padded);
     let (offset, rest) = rest.split_at_mut(padded);
+    let wanted = padded.min(rest.len());
+    let inverse = &mut rest[..wanted];
     for channel in 0..columns.channels {
+        // Once for each channel: called from two places it would not be inlined.
         let unit = saved(channel);
         let factor = affine.gamma(channel) * unit.inverse_deviation;
         center[channel] = unit.mean;
         scale[channel] = factor;
         offset[channel] = affine.beta(channel) - unit.mean_rest * factor;
+        if let Some(inverse) = inverse.get_mut(channel) {
+            *inverse = unit.inverse_deviation;
+        }
     }
     columns.spread(center);
     columns.spread(scale);
     columns.spread(offset);
-    if !rest.is_empty() {
-        let inverse = &mut rest[..padded];
-        for channel in 0..columns.channels {
-            inverse[channel] = saved(channel).inverse_deviation;
-        }
+    if !inverse.is_empty() {
         columns.spread(inverse);
     }
 }

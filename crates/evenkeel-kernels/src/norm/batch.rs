@@ -4,7 +4,7 @@
 
 use super::centred::{self, Inputs};
 use super::geometry::{
-    Affine, AffineGradients, Shape, check_epsilon, check_momentum, check_optional,
+    Affine, AffineGradients, Groups, Shape, check_epsilon, check_momentum, check_optional,
 };
 use super::moments::{Saved, all_finite, blend};
 use super::scratch::with_f32;
@@ -49,7 +49,7 @@ impl<'a> BatchNorm<'a> {
         affine.check(shape.channels)?;
         Ok(Inputs {
             slab: Slab::new(1, shape.batch * shape.positions, shape.channels),
-            groups: shape.channels,
+            groups: Groups::channels(shape.channels),
             x,
             residual: self.residual,
             affine,

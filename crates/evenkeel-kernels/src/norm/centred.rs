@@ -7,7 +7,7 @@ use super::affine::{
 };
 use super::columns::{Columns, map_columns, sum_columns};
 use super::fused::with_fused;
-use super::geometry::{Affine, AffineGradients};
+use super::geometry::{Affine, AffineGradients, Groups};
 use super::moments::{Saved, measure, merge_channels, merge_pieces};
 use super::scratch::{with_f32, with_f64};
 use super::slab::{self, Passes, Slab};
@@ -19,7 +19,7 @@ use std::ops::Range;
 #[derive(Clone, Copy)]
 pub(super) struct Inputs<'a> {
     pub slab: Slab,
-    pub groups: usize,
+    pub groups: Groups,
     pub x: &'a [f32],
     pub residual: Option<&'a [f32]>,
     pub affine: Affine<'a>,
@@ -210,7 +210,7 @@ pub(super) fn backward(
 /// The forward pass: statistics of every sample and group, then the map.
 pub(super) struct Forward<'a, A, const RESIDUAL: bool> {
     pub slab: Slab,
-    pub groups: usize,
+    pub groups: Groups,
     pub x: &'a [f32],
     pub residual: &'a [f32],
     pub affine: Affine<'a>,
@@ -235,16 +235,15 @@ impl<A: ActivationFunction, const RESIDUAL: bool> Passes for Forward<'_, A, RESI
 
     fn finish(&self, sample: usize, measurements: &mut [f64], parameters: &mut [f32]) {
         let (columns, groups) = (self.slab.columns, self.groups);
-        let channels = columns.channels;
+        let (channels, size) = (columns.channels, groups.size);
         let count = merge_pieces(measurements, channels, self.slab.piece_counts());
         let (mean, deviations) = measurements[..2 * channels].split_at(channels);
-        let size = channels / groups;
         // SAFETY: every sample has its own units, and is finished once.
         let [means, rests, inverses] = [0, 1, 2].map(|array| unsafe {
-            let start = (3 * sample + array) * groups;
-            self.saved.part(start..start + groups)
+            let start = (3 * sample + array) * groups.count;
+            self.saved.part(start..start + groups.count)
         });
-        for group in 0..groups {
+        for group in 0..groups.count {
             let range = group * size..(group + 1) * size;
             let (mean, deviations) =
                 merge_channels(&mean[range.clone()], &deviations[range], count);
@@ -254,10 +253,13 @@ impl<A: ActivationFunction, const RESIDUAL: bool> Passes for Forward<'_, A, RESI
             rests[group] = unit.mean_rest;
             inverses[group] = unit.inverse_deviation;
         }
-        let saved = |channel: usize| Saved {
-            mean: means[channel / size],
-            mean_rest: rests[channel / size],
-            inverse_deviation: inverses[channel / size],
+        let saved = |channel: usize| {
+            let group = groups.of(channel);
+            Saved {
+                mean: means[group],
+                mean_rest: rests[group],
+                inverse_deviation: inverses[group],
+            }
         };
         fill_forward(columns, &self.affine, saved, parameters);
     }
@@ -306,7 +308,7 @@ pub(super) fn add_pieces(measurements: &mut [f64], length: usize) {
 /// The backward pass: the two sums of every channel, then the map.
 pub(super) struct Backward<'a, A, const RESIDUAL: bool> {
     pub slab: Slab,
-    pub groups: usize,
+    pub groups: Groups,
     pub constants: bool,
     pub affine: Affine<'a>,
     pub saved: &'a [f32],
@@ -318,9 +320,9 @@ pub(super) struct Backward<'a, A, const RESIDUAL: bool> {
 impl<A, const RESIDUAL: bool> Backward<'_, A, RESIDUAL> {
     #[inline(always)]
     fn saved(&self, sample: usize, channel: usize) -> Saved {
-        let size = self.slab.columns.channels / self.groups;
-        let own = &self.saved[3 * sample * self.groups..][..3 * self.groups];
-        Saved::read(own, channel / size)
+        let length = 3 * self.groups.count;
+        let own = &self.saved[sample * length..][..length];
+        Saved::read(own, self.groups.of(channel))
     }
 
     /// Merges the sums of a sample's pieces and fills the parameters of the map, in which `affine` scales the gradient.
@@ -332,7 +334,7 @@ impl<A, const RESIDUAL: bool> Backward<'_, A, RESIDUAL> {
         parameters: &mut [f32],
     ) {
         let columns = self.slab.columns;
-        let (channels, size) = (columns.channels, columns.channels / self.groups);
+        let (channels, groups) = (columns.channels, self.groups);
         add_pieces(measurements, 2 * channels);
         let (dbeta, dgamma) = measurements[..2 * channels].split_at_mut(channels);
         for channel in 0..channels {
@@ -342,19 +344,23 @@ impl<A, const RESIDUAL: bool> Backward<'_, A, RESIDUAL> {
         if self.dx.is_none() {
             return;
         }
-        let inverse = 1.0 / (self.slab.positions * size) as f64;
-        with_f64(2 * self.groups, |means| {
+        let inverse = 1.0 / (self.slab.positions * groups.size) as f64;
+        with_f64(2 * groups.count, |means| {
             let counted = if self.constants { 0 } else { channels };
             for channel in 0..counted {
                 let gamma = affine.gamma(channel) as f64 * inverse;
-                means[2 * (channel / size)] += gamma * dbeta[channel];
-                means[2 * (channel / size) + 1] += gamma * dgamma[channel];
+                let group = groups.of(channel);
+                means[2 * group] += gamma * dbeta[channel];
+                means[2 * group + 1] += gamma * dgamma[channel];
             }
             fill_backward(
                 columns,
                 affine,
                 |channel| self.saved(sample, channel),
-                |channel| (means[2 * (channel / size)], means[2 * (channel / size) + 1]),
+                |channel| {
+                    let group = groups.of(channel);
+                    (means[2 * group], means[2 * group + 1])
+                },
                 parameters,
             );
         });

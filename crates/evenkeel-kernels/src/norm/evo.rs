@@ -7,7 +7,7 @@
 
 use super::centred::{add_pieces, sum_samples};
 use super::columns::{Columns, Terms, load, map_columns, store, sum_columns};
-use super::geometry::{Affine, Shape, check_epsilon, check_optional};
+use super::geometry::{Affine, Groups, Shape, check_epsilon, check_optional};
 use super::group::check_groups;
 use super::moments::{Saved, measure, merge_channels, merge_pieces};
 use super::scratch::with_f64;
@@ -48,10 +48,8 @@ impl EvoNormS0<'_> {
         Ok((Slab::new(batch, positions, channels), saved))
     }
 
-    /// What was saved of the group of `channel`.
-    fn saved(&self, saved: &[f32], sample: usize, channel: usize) -> Saved {
-        let size = self.shape.channels / self.groups;
-        Saved::read(saved, sample * self.groups + channel / size)
+    fn grouping(&self) -> Groups {
+        Groups::new(self.shape.channels, self.groups)
     }
 }
 
@@ -121,18 +119,17 @@ impl Passes for Forward<'_> {
     }
 
     fn finish(&self, sample: usize, measurements: &mut [f64], parameters: &mut [f32]) {
-        let (columns, groups) = (self.slab.columns, self.norm.groups);
-        let channels = columns.channels;
+        let (columns, groups) = (self.slab.columns, self.norm.grouping());
+        let (channels, size) = (columns.channels, groups.size);
         let count = merge_pieces(measurements, channels, self.slab.piece_counts());
         let (mean, deviations) = measurements[..2 * channels].split_at(channels);
-        let size = channels / groups;
-        let units = self.slab.samples * groups;
+        let units = self.slab.samples * groups.count;
         // SAFETY: every sample has its own units, and is finished once.
         let [means, rests, inverses] = [0, 1, 2].map(|array| unsafe {
-            let start = array * units + sample * groups;
-            self.saved.part(start..start + groups)
+            let start = array * units + sample * groups.count;
+            self.saved.part(start..start + groups.count)
         });
-        for group in 0..groups {
+        for group in 0..groups.count {
             let range = group * size..(group + 1) * size;
             let (mean, deviations) =
                 merge_channels(&mean[range.clone()], &deviations[range], count);
@@ -145,7 +142,7 @@ impl Passes for Forward<'_> {
         let EvoNormS0 { slope, affine, .. } = self.norm;
         fill(columns, parameters, 0, |channel| slope[channel]);
         fill(columns, parameters, 1, |channel| {
-            affine.gamma(channel) * inverses[channel / size]
+            affine.gamma(channel) * inverses[groups.of(channel)]
         });
         fill(columns, parameters, 2, |channel| affine.beta(channel));
     }
@@ -266,6 +263,13 @@ struct Backward<'a> {
     dx: Option<DisjointMut<'a, f32>>,
 }
 
+impl Backward<'_> {
+    /// What was saved of the group of `channel`.
+    fn unit(&self, groups: Groups, sample: usize, channel: usize) -> Saved {
+        Saved::read(self.saved, sample * groups.count + groups.of(channel))
+    }
+}
+
 impl Passes for Backward<'_> {
     fn measurement_length(&self) -> usize {
         SUMS * self.slab.columns.channels
@@ -277,9 +281,10 @@ impl Passes for Backward<'_> {
 
     fn prepare(&self, sample: usize, parameters: &mut [f32]) {
         let EvoNormS0 { slope, affine, .. } = self.norm;
+        let groups = self.norm.grouping();
         fill(self.slab.columns, parameters, 0, |channel| slope[channel]);
         fill(self.slab.columns, parameters, 1, |channel| {
-            let unit = self.norm.saved(self.saved, sample, channel);
+            let unit = self.unit(groups, sample, channel);
             affine.gamma(channel) * unit.inverse_deviation
         });
     }
@@ -295,33 +300,29 @@ impl Passes for Backward<'_> {
     }
 
     fn finish(&self, sample: usize, measurements: &mut [f64], parameters: &mut [f32]) {
-        let (columns, groups) = (self.slab.columns, self.norm.groups);
+        let (columns, groups) = (self.slab.columns, self.norm.grouping());
         let channels = columns.channels;
-        let size = channels / groups;
+        let unit = |channel| self.unit(groups, sample, channel);
         add_pieces(measurements, SUMS * channels);
         let (_, own) = measurements[..SUMS * channels].split_at_mut(channels);
         let (gated, sloped) = own.split_at_mut(channels);
-        let count = (self.slab.positions * size).max(1) as f64;
-        with_f64(groups, |along| {
+        let count = (self.slab.positions * groups.size).max(1) as f64;
+        with_f64(groups.count, |along| {
             for channel in 0..channels {
-                let unit = self.norm.saved(self.saved, sample, channel);
-                let inverse = f64::from(unit.inverse_deviation);
+                let inverse = f64::from(unit(channel).inverse_deviation);
                 let gamma = f64::from(self.norm.affine.gamma(channel));
                 // With y = gated * gamma * inverse: d inverse / d variance = -inverse³ / 2, and d variance / dx = 2 (x - mean) / count.
-                along[channel / size] -= gamma * gated[channel] * inverse.powi(3) / count;
+                along[groups.of(channel)] -= gamma * gated[channel] * inverse.powi(3) / count;
                 gated[channel] *= inverse;
                 sloped[channel] *= gamma * inverse;
             }
             let along = &*along;
             fill(columns, parameters, 2, |channel| {
-                along[channel / size] as f32
+                along[groups.of(channel)] as f32
             });
-            fill(columns, parameters, 3, |channel| {
-                self.norm.saved(self.saved, sample, channel).mean
-            });
+            fill(columns, parameters, 3, |channel| unit(channel).mean);
             fill(columns, parameters, 4, |channel| {
-                let unit = self.norm.saved(self.saved, sample, channel);
-                (-along[channel / size] * f64::from(unit.mean_rest)) as f32
+                (-along[groups.of(channel)] * f64::from(unit(channel).mean_rest)) as f32
             });
         });
     }

@@ -23,6 +23,43 @@ impl Shape {
     }
 }
 
+/// Groups of neighbouring channels.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Groups {
+    pub count: usize,
+    /// Channels of a group.
+    pub size: usize,
+    /// 2⁶⁴ over the size, rounded up.
+    reciprocal: u64,
+}
+
+impl Groups {
+    /// Cuts `channels` into `count` groups, which divides them.
+    pub fn new(channels: usize, count: usize) -> Self {
+        let size = channels / count.max(1);
+        Groups {
+            count,
+            size,
+            reciprocal: (u64::MAX / size.max(1) as u64).wrapping_add(1),
+        }
+    }
+
+    /// Every channel by itself.
+    pub fn channels(channels: usize) -> Self {
+        Groups::new(channels, channels)
+    }
+
+    /// The group of a channel: `channel / size` as a product, because a division takes longer than all else that is done for a channel.
+    #[inline(always)]
+    pub fn of(&self, channel: usize) -> usize {
+        if self.size == 1 {
+            return channel;
+        }
+        // The reciprocal is too large by less than 1, so the product by less than channel / 2⁶⁴ groups.
+        ((channel as u128 * u128::from(self.reciprocal)) >> 64) as usize
+    }
+}
+
 /// The learned scale and offset after a normalization, each `[channels]` or absent (1 and 0).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Affine<'a> {
@@ -98,5 +135,26 @@ pub(super) fn check_epsilon(epsilon: f32) -> Result {
         Err(KernelError::Invalid(format!(
             "epsilon must be a finite number >= 0, got {epsilon}"
         )))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Groups;
+
+    #[test]
+    fn a_channel_is_found_in_its_group() {
+        for size in (1..70).chain([127, 128, 129, 1000, 65_535, 65_536, 1 << 31]) {
+            for count in [1, 2, 3, 7, 1000] {
+                let groups = Groups::new(size * count, count);
+                assert_eq!(groups.size, size);
+                for group in [0, count / 2, count - 1] {
+                    let (first, last) = (group * size, (group + 1) * size - 1);
+                    assert_eq!((groups.of(first), groups.of(last)), (group, group));
+                }
+            }
+        }
+        assert_eq!(Groups::channels(3).of(2), 2);
+        assert_eq!(Groups::channels(0).count, 0);
     }
 }

@@ -5,7 +5,7 @@
 //! Normalization", 2016.
 
 use super::centred::{self, Inputs};
-use super::geometry::{Affine, AffineGradients, Shape, check_epsilon};
+use super::geometry::{Affine, AffineGradients, Groups, Shape, check_epsilon};
 use super::slab::Slab;
 use crate::activation::Activation;
 use crate::error::{KernelError, Result, check_length, checked_product};
@@ -47,7 +47,7 @@ pub fn forward(
     check_epsilon(epsilon)?;
     let inputs = Inputs {
         slab: Slab::new(shape.batch, shape.positions, shape.channels),
-        groups,
+        groups: Groups::new(shape.channels, groups),
         x,
         residual: None,
         affine,
@@ -79,7 +79,7 @@ pub fn backward(
     gradients.check(elements, shape.channels)?;
     let inputs = Inputs {
         slab: Slab::new(shape.batch, shape.positions, shape.channels),
-        groups,
+        groups: Groups::new(shape.channels, groups),
         x,
         residual: None,
         affine,

@@ -15,7 +15,7 @@ use super::affine::{
 use super::centred::{self, add_pieces, sum_samples};
 use super::columns::{Terms, load, map_columns, store, sum_columns};
 use super::fused::with_fused;
-use super::geometry::{Affine, Shape, check_epsilon, check_optional};
+use super::geometry::{Affine, Groups, Shape, check_epsilon, check_optional};
 use super::group::check_groups;
 use super::proxy_nodes::{node_gradients, node_statistics};
 use super::scratch::with_f32;
@@ -139,7 +139,7 @@ pub fn forward(norm: ProxyNorm, epsilon: f32, y: &mut [f32], saved: &mut [f32]) 
         &Forward {
             norm: centred::Forward::<_, false> {
                 slab,
-                groups: norm.groups,
+                groups: Groups::new(norm.shape.channels, norm.groups),
                 x: norm.x,
                 residual: &[],
                 affine: norm.proxy.affine(),
@@ -209,7 +209,7 @@ pub fn backward(norm: ProxyNorm, saved: &[f32], dy: &[f32], gradients: ProxyGrad
             &Backward {
                 norm: centred::Backward::<_, false> {
                     slab,
-                    groups: norm.groups,
+                    groups: Groups::new(norm.shape.channels, norm.groups),
                     constants: false,
                     affine: norm.proxy.affine(),
                     saved,

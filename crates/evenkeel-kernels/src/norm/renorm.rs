@@ -9,7 +9,7 @@
 use super::affine::{BackwardInputs, fill_forward};
 use super::centred::{self, sum_samples};
 use super::fused::with_fused;
-use super::geometry::{Affine, AffineGradients, Shape, check_epsilon};
+use super::geometry::{Affine, AffineGradients, Groups, Shape, check_epsilon};
 use super::moments::{Saved, all_finite};
 use super::scratch::with_f32;
 use super::slab::{self, Passes, Slab};
@@ -144,7 +144,7 @@ pub fn forward(
             &Forward {
                 norm: centred::Forward::<_, false> {
                     slab,
-                    groups: channels,
+                    groups: Groups::channels(channels),
                     x: norm.x,
                     residual: &[],
                     affine: norm.affine,
@@ -291,7 +291,7 @@ pub fn backward(
             slab,
             &centred::Backward::<_, false> {
                 slab,
-                groups: channels,
+                groups: Groups::channels(channels),
                 constants: false,
                 affine: Affine {
                     gamma: Some(gamma),
