@@ -1,7 +1,9 @@
 import { inspect } from 'node:util';
-import { checkBoolean, checkFunction, checkNoOptions, checkOptions, optionNames } from '../options';
+import { EvenkeelError } from '../errors';
+import { checkBoolean, checkFunction, checkNoOptions, checkOptions, describe, optionNames } from '../options';
 import { keep, scope, Tensor } from '../tensor';
 import { attribute } from '../tensor/profile';
+import { findHiddenPart } from './hidden-parts';
 import { Parameter } from './parameter';
 import type { StateSource } from './state';
 import { checkState, writeState } from './state';
@@ -46,6 +48,10 @@ type Part =
  * buffers announced with {@link Module.buffer}, modules, and arrays of these. Names are the property path, joined by dots:
  * `blocks.0.conv1.weight`. A part reached on two ways (shared weights) is reported once, under its first name.
  *
+ * Maps, sets, plain objects and objects of other classes are not looked into, nor are `#private` fields (which is where to keep what
+ * does not belong to the module). When parameters are asked for the first time, parts that are in a map, set or plain object alone are
+ * refused, as are tensors that require a gradient and are no parameters; later, plain tensors in the place of parameters.
+ *
  * @typeParam Input - What `forward` takes; mostly one tensor.
  * @typeParam Output - What `forward` returns; mostly one tensor.
  */
@@ -55,6 +61,8 @@ export abstract class Module<Input = Tensor, Output = Tensor> {
 
   readonly #bufferNames = new Set<string>();
   readonly #listeners = new Set<CallListener>();
+  /** The properties that were parameters when they were first gathered. */
+  #parameterNames: ReadonlySet<string> | undefined;
 
   constructor();
   /** What a class without a constructor is given arrives here. */
@@ -89,14 +97,17 @@ export abstract class Module<Input = Tensor, Output = Tensor> {
     };
   }
 
-  /** Trainable parameters of the whole tree, in definition order. */
+  /**
+   * Trainable parameters of the whole tree, in definition order.
+   *
+   * @throws EvenkeelError `INVALID_ARGUMENT` where a part is kept where it is not found: in a map, a set or a plain object, or as a
+   * tensor that is no parameter.
+   */
   parameters(): Parameter[] {
-    const found = new Set<Parameter>();
-    gatherParameters(this as AnyModule, found, new Set());
-    return [...found];
+    return [...gather(this as AnyModule)];
   }
 
-  /** Trainable parameters of the whole tree with their dotted names, in definition order. */
+  /** Trainable parameters of the whole tree with their dotted names, in definition order. Throws as {@link Module.parameters}. */
   namedParameters(): [string, Parameter][] {
     return collect(this as AnyModule, ['parameter']) as [string, Parameter][];
   }
@@ -257,6 +268,16 @@ export abstract class Module<Input = Tensor, Output = Tensor> {
   static bufferNamesOf(module: AnyModule): ReadonlySet<string> {
     return module.#bufferNames;
   }
+
+  /** @internal */
+  static parameterNamesOf(module: AnyModule): ReadonlySet<string> | undefined {
+    return module.#parameterNames;
+  }
+
+  /** @internal */
+  static setParameterNames(module: AnyModule, names: ReadonlySet<string>): void {
+    module.#parameterNames = names;
+  }
 }
 
 function join(prefix: string, name: string): string {
@@ -299,6 +320,8 @@ function visitModules(
 }
 
 function collect(root: AnyModule, kinds: readonly ('parameter' | 'buffer')[]): [string, Tensor][] {
+  // For its checks.
+  if (kinds.includes('parameter')) gather(root);
   const found: [string, Tensor][] = [];
   const seen = new Set<Tensor>();
   visitModules(root, '', new Set(), (name, _module, parts) => {
@@ -312,19 +335,83 @@ function collect(root: AnyModule, kinds: readonly ('parameter' | 'buffer')[]): [
 }
 
 /** The parameters that {@link collect} finds, in its order, without making their names: training steps ask for them. */
-function gatherParameters(module: AnyModule, found: Set<Parameter>, seen: Set<AnyModule>): void {
-  if (seen.has(module)) return;
-  seen.add(module);
-  const children: AnyModule[] = [];
-  for (const [, value] of module.parts()) sortPart(value, found, children);
-  for (const child of children) gatherParameters(child, found, seen);
+function gather(root: AnyModule): Set<Parameter> {
+  const found = new Set<Parameter>();
+  const seen = new Set<AnyModule>();
+  const unchecked: AnyModule[] = [];
+  gatherParameters(root, found, seen, unchecked);
+  // When all are found: what a map holds may have a place in the tree, too.
+  for (const module of unchecked) Module.setParameterNames(module, checkParts(module, found, seen));
+  return found;
 }
 
-function sortPart(value: unknown, found: Set<Parameter>, children: AnyModule[]): void {
-  if (typeof value !== 'object' || value === null) return;
+function gatherParameters(
+  module: AnyModule,
+  found: Set<Parameter>,
+  seen: Set<AnyModule>,
+  unchecked: AnyModule[],
+): void {
+  if (seen.has(module)) return;
+  seen.add(module);
+  const names = Module.parameterNamesOf(module);
+  if (names === undefined) unchecked.push(module);
+  const children: AnyModule[] = [];
+  for (const [name, value] of module.parts()) {
+    const isPart = sortPart(value, found, children);
+    if (!isPart && names?.has(name) === true && value instanceof Tensor) {
+      throw new EvenkeelError(
+        'INVALID_ARGUMENT',
+        `${module.constructor.name}: ${name} was a Parameter and is ${describe(value)} now, which is neither trained nor saved; give a ` +
+          'new nn.Parameter(…), or write values into the one there was with copyFrom() or loadStateDict()',
+      );
+    }
+  }
+  for (const child of children) gatherParameters(child, found, seen, unchecked);
+}
+
+/** Whether it is something to be found. */
+function sortPart(value: unknown, found: Set<Parameter>, children: AnyModule[]): boolean {
+  if (typeof value !== 'object' || value === null) return false;
   if (value instanceof Parameter) found.add(value);
   else if (value instanceof Module) children.push(value as AnyModule);
   else if (Array.isArray(value)) for (const element of value) sortPart(element, found, children);
+  else return false;
+  return true;
+}
+
+/**
+ * Checks a module whose parameters are gathered for the first time: that no part is where it is not found. Returns the names of its
+ * own parameters.
+ */
+function checkParts(
+  module: AnyModule,
+  found: ReadonlySet<Parameter>,
+  seen: ReadonlySet<AnyModule>,
+): ReadonlySet<string> {
+  const owner = module.constructor.name;
+  const buffers = Module.bufferNamesOf(module);
+  const names = new Set<string>();
+  const isHidden = (value: object) =>
+    (value instanceof Parameter && !found.has(value)) || (value instanceof Module && !seen.has(value as AnyModule));
+  for (const [name, value] of module.parts()) {
+    if (value instanceof Parameter) names.add(name);
+    else if (value instanceof Tensor && value.requiresGrad && value.node === undefined && !buffers.has(name)) {
+      throw new EvenkeelError(
+        'INVALID_ARGUMENT',
+        `${owner}: ${name} is a tensor with requiresGrad but no Parameter, so it is neither trained nor saved; give new ` +
+          'nn.Parameter(…), or keep it in a #private field where that is meant',
+      );
+    }
+    const hidden = findHiddenPart(value, name, isHidden);
+    if (hidden === undefined) continue;
+    throw new EvenkeelError(
+      'INVALID_ARGUMENT',
+      `${owner}: ${hidden.path} is ${hidden.holder} that holds ${describe(hidden.part)}, which is not found there, so it is neither ` +
+        'trained nor saved; put it into a property, an array or new nn.Sequential({ name: layer }), or keep it in a #private field ' +
+        'where that is meant',
+    );
+  }
+  return names;
 }
 
 function drawTree(module: AnyModule): string {
