@@ -87,6 +87,10 @@ describe('evenkeel train-binary', () => {
     const { code, out } = await evenkeel('eval', join(folder, 'whole', 'step2'), '--json');
     expect(code).toBe(0);
     expect(JSON.parse(out)).toHaveProperty('top1');
+    // The folder of both steps is no run; whoever takes it for one is told which to give.
+    const [step1, step2] = ['step1', 'step2'].map((step) => join(folder, 'whole', step));
+    expect((await evenkeel('eval', join(folder, 'whole'))).error).toContain(`give ${step2}.`);
+    expect((await evenkeel('compare', join(folder, 'whole'))).error).toContain(`give ${step1} or ${step2}`);
   });
 
   test('goes on bit for bit after a stop in either step', async () => {

@@ -121,6 +121,20 @@ it('names only one of the settings that change together, and lists the others', 
   expect(impliedSettings(unfair)).toEqual(['epochs', 'weightDecay']);
 });
 
+it('says where a row counts a seed more than once', async () => {
+  const [a, b, c] = await Promise.all([1, 1, 2].map((seed, index) => makeRun(`s${index}`, 'frn', 4, seed, [0.5])));
+  const compare = async (...paths: string[]) => {
+    let out = '';
+    await main(['compare', ...paths], {
+      out: { write: (text: string) => (out += text) },
+      error: { write: () => true },
+    });
+    return out;
+  };
+  expect(await compare(a ?? '', b ?? '')).toContain('Some rows count a seed more than once');
+  expect(await compare(a ?? '', c ?? '')).not.toContain('more than once');
+});
+
 it('names a run by its folder where its configuration says nothing', async () => {
   const path = await makeRun('mine', 'frn', 4, 1, [0.25]);
   await writeFile(join(path, 'config.json'), '{}');

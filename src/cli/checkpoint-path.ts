@@ -20,6 +20,12 @@ export async function resolveCheckpoint(path: string): Promise<string> {
       return join(path, name);
     }
   }
+  for (const step of ['step2', 'step1']) {
+    if ((await kindOf(join(path, step))) === 'directory') {
+      const problem = `${path} holds the steps of train-binary and no checkpoint of its own`;
+      throw new EvenkeelError('FILE_NOT_FOUND', `${problem}: give ${join(path, step)}.`);
+    }
+  }
   throw new EvenkeelError(
     'FILE_NOT_FOUND',
     `${path} holds no best.safetensors or last.safetensors: is it a run directory?`,

@@ -1,4 +1,4 @@
-import { groupRuns, impliedSettings, readRuns } from '../experiments/compare-runs';
+import { type ComparedGroup, groupRuns, impliedSettings, readRuns } from '../experiments/compare-runs';
 import { comparisonChart } from '../experiments/comparison-chart';
 import { replaceFile } from '../serialization/replace-file';
 import { formatInteger, formatTable } from '../training/format';
@@ -60,8 +60,16 @@ async function run(args: readonly string[], console: Console): Promise<ExitCode>
   if (others.length > 0) {
     console.out.write(`\nThe rows also differ in ${others.join(', ')}: see config.json of the runs.\n`);
   }
+  if (groups.some(hasSeedTwice)) {
+    console.out.write('\nSome rows count a seed more than once: their deviation is smaller than that between seeds.\n');
+  }
   if (values.svg !== undefined) console.out.write(`\nWritten: ${values.svg}\n`);
   return 0;
+}
+
+function hasSeedTwice({ runs }: ComparedGroup): boolean {
+  const seeds = runs.map(({ seed }) => seed).filter((seed) => !Number.isNaN(seed));
+  return new Set(seeds).size < seeds.length;
 }
 
 /** A number of the configuration; nothing where that does not say. */

@@ -1,5 +1,6 @@
+import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
-import { basename } from 'node:path';
+import { basename, join } from 'node:path';
 import { EvenkeelError } from '../errors';
 import { type EpochRow, RunDirectory } from '../training/run-directory';
 
@@ -61,9 +62,11 @@ export async function readRuns(paths: readonly string[]): Promise<ComparedRun[]>
         config = JSON.parse(await readFile(directory.config, 'utf8')) as Record<string, unknown>;
       } catch (cause) {
         const missing = (cause as NodeJS.ErrnoException).code === 'ENOENT';
+        const steps = ['step1', 'step2'].map((step) => join(path, step)).filter((step) => existsSync(step));
+        const hint = steps.length === 0 ? '' : `; it holds the steps of train-binary: give ${steps.join(' or ')}`;
         throw new EvenkeelError(
           missing ? 'FILE_NOT_FOUND' : 'CORRUPT_FILE',
-          `${path}: ${missing ? 'no run directory (it has no config.json)' : 'config.json cannot be read'}`,
+          `${path}: ${missing ? `no run directory (it has no config.json)${hint}` : 'config.json cannot be read'}`,
           { cause },
         );
       }
