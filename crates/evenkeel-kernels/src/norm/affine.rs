@@ -1,6 +1,6 @@
 //! Normalization by a mean and a deviation, scale, offset, residual and activation, forward and backward, over columns.
 
-use super::columns::{Columns, Terms, load, store_output};
+use super::columns::{Columns, Place, Terms, load, store_output};
 use super::geometry::Affine;
 use super::moments::Saved;
 use crate::activation::ActivationFunction;
@@ -141,20 +141,19 @@ unsafe impl<A: ActivationFunction, const RESIDUAL: bool> Terms<0, FORWARD_PARAME
     unsafe fn add<S: Simd>(
         &mut self,
         simd: S,
-        at: usize,
-        lanes: usize,
+        place: Place,
         p: &[S::F32; FORWARD_PARAMETERS],
         _: &mut [S::F32; 0],
     ) {
-        // SAFETY: `at + lanes <= length`, and `streams` saw to it that what is streamed is aligned.
+        // SAFETY: `place` is inside of `length`, and `streams` saw to it that what is streamed is aligned.
         unsafe {
-            let x = load(simd, self.x.as_ptr().add(at), lanes);
+            let x = load(simd, self.x, place);
             let mut z = simd.fma(simd.sub(x, p[CENTER]), p[SCALE], p[OFFSET]);
             if RESIDUAL {
-                z = simd.add(z, load(simd, self.residual.as_ptr().add(at), lanes));
+                z = simd.add(z, load(simd, self.residual, place));
             }
             let y = self.activation.apply(simd, z);
-            store_output(simd, y, self.y.as_mut_ptr().add(at), lanes, self.stream);
+            store_output(simd, y, self.y, place, self.stream);
         }
     }
 }
@@ -188,26 +187,25 @@ impl<'a, A: ActivationFunction> BackwardInputs<'a, A> {
         assert!(!residual || self.residual.len() == self.x.len());
     }
 
-    /// `(normalized x but for the mean's rest, dz)` of elements `at..at + lanes`.
+    /// `(normalized x but for the mean's rest, dz)` of the elements at `place`.
     ///
     /// # Safety
-    /// `at + lanes` must not exceed the length of the arrays.
+    /// `place` must be inside of the arrays.
     #[inline(always)]
     unsafe fn recompute<S: Simd, const RESIDUAL: bool>(
         &self,
         simd: S,
-        at: usize,
-        lanes: usize,
+        place: Place,
         p: &[S::F32],
     ) -> (S::F32, S::F32) {
         // SAFETY: the caller's promise.
         unsafe {
-            let x = load(simd, self.x.as_ptr().add(at), lanes);
-            let dy = load(simd, self.dy.as_ptr().add(at), lanes);
+            let x = load(simd, self.x, place);
+            let dy = load(simd, self.dy, place);
             let centred = simd.sub(x, p[CENTER]);
             let mut z = simd.fma(centred, p[SCALE], p[OFFSET]);
             if RESIDUAL {
-                z = simd.add(z, load(simd, self.residual.as_ptr().add(at), lanes));
+                z = simd.add(z, load(simd, self.residual, place));
             }
             (
                 simd.mul(centred, p[INVERSE]),
@@ -241,13 +239,12 @@ unsafe impl<A: ActivationFunction, const RESIDUAL: bool> Terms<2, SUM_PARAMETERS
     unsafe fn add<S: Simd>(
         &mut self,
         simd: S,
-        at: usize,
-        lanes: usize,
+        place: Place,
         p: &[S::F32; SUM_PARAMETERS],
         sums: &mut [S::F32; 2],
     ) {
-        // SAFETY: `at + lanes <= length`.
-        let (normalized, dz) = unsafe { self.inputs.recompute::<S, RESIDUAL>(simd, at, lanes, p) };
+        // SAFETY: `place` is inside of `length`.
+        let (normalized, dz) = unsafe { self.inputs.recompute::<S, RESIDUAL>(simd, place, p) };
         sums[0] = simd.add(sums[0], dz);
         sums[1] = simd.fma(dz, normalized, sums[1]);
     }
@@ -300,27 +297,20 @@ unsafe impl<A: ActivationFunction, const RESIDUAL: bool> Terms<0, GRADIENT_PARAM
     unsafe fn add<S: Simd>(
         &mut self,
         simd: S,
-        at: usize,
-        lanes: usize,
+        place: Place,
         p: &[S::F32; GRADIENT_PARAMETERS],
         _: &mut [S::F32; 0],
     ) {
-        // SAFETY: `at + lanes <= length`, and `streams` saw to it that what is streamed is aligned.
+        // SAFETY: `place` is inside of `length`, and `streams` saw to it that what is streamed is aligned.
         unsafe {
-            let (normalized, dz) = self.inputs.recompute::<S, RESIDUAL>(simd, at, lanes, p);
+            let (normalized, dz) = self.inputs.recompute::<S, RESIDUAL>(simd, place, p);
             if !self.dx.is_empty() {
                 let projected = simd.fma(normalized, p[ALONG], p[ACROSS]);
                 let dx = simd.mul(p[INVERSE], simd.fma(p[GAMMA], dz, projected));
-                store_output(simd, dx, self.dx.as_mut_ptr().add(at), lanes, self.stream);
+                store_output(simd, dx, self.dx, place, self.stream);
             }
             if RESIDUAL && !self.dresidual.is_empty() {
-                store_output(
-                    simd,
-                    dz,
-                    self.dresidual.as_mut_ptr().add(at),
-                    lanes,
-                    self.stream,
-                );
+                store_output(simd, dz, self.dresidual, place, self.stream);
             }
         }
     }

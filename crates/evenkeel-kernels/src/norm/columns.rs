@@ -14,20 +14,45 @@ pub(super) const TILE_ROWS: usize = 8;
 /// Columns that a row is folded to where channels are few: as many as the widest instruction set takes at a time.
 const STRIP_COLUMNS: usize = 4 * MAX_LANES;
 
-/// How far ahead of itself a load asks for memory, in elements: processors stop fetching ahead at the end of a page, and lose
+/// How far ahead of itself a loop asks for memory, in elements: processors stop fetching ahead at the end of a page, and lose
 /// track where several arrays are read at once. A tile of 256 columns; less would be asked for within the tile, too late.
 const PREFETCH_AHEAD: usize = 256 * TILE_ROWS;
 
-/// Loads `lanes` values of an array that is read in order; a constant `lanes == S::LANES` compiles to a plain load.
+/// The elements that a step of a loop takes, `at..at + lanes` of every array, and the one `ahead` of them that it asks for.
+#[derive(Clone, Copy)]
+pub(super) struct Place {
+    pub at: usize,
+    /// At most those of a vector; where they are a constant, loads and stores are plain ones.
+    pub lanes: usize,
+    /// May wrap around, to stand for an element before `at`.
+    pub ahead: usize,
+}
+
+impl Place {
+    /// In a loop that takes elements in the order in which they lie.
+    #[inline(always)]
+    pub fn in_order(at: usize, lanes: usize) -> Self {
+        Place {
+            at,
+            lanes,
+            ahead: PREFETCH_AHEAD,
+        }
+    }
+}
+
+/// Loads the values at `place`, and asks for those ahead.
 ///
 /// # Safety
-/// `p` must be valid for reading `lanes` values, and `lanes <= S::LANES`.
+/// `place` must be inside of `values`, and its lanes at most `S::LANES`.
 #[inline(always)]
-pub(super) unsafe fn load<S: Simd>(simd: S, p: *const f32, lanes: usize) -> S::F32 {
+pub(super) unsafe fn load<S: Simd>(simd: S, values: &[f32], place: Place) -> S::F32 {
+    let Place { at, lanes, ahead } = place;
+    debug_assert!(lanes <= S::LANES && at + lanes <= values.len());
     // SAFETY: the caller's promise.
     unsafe {
+        let p = values.as_ptr().add(at);
         if lanes == S::LANES {
-            simd.prefetch(p.wrapping_add(PREFETCH_AHEAD));
+            simd.prefetch(p.wrapping_add(ahead));
             simd.load(p)
         } else {
             simd.load_partial(p, lanes)
@@ -35,14 +60,17 @@ pub(super) unsafe fn load<S: Simd>(simd: S, p: *const f32, lanes: usize) -> S::F
     }
 }
 
-/// Stores `lanes` values; a constant `lanes == S::LANES` compiles to a plain store.
+/// Stores values at `place`.
 ///
 /// # Safety
-/// `p` must be valid for writing `lanes` values, and `lanes <= S::LANES`.
+/// `place` must be inside of `values`, and its lanes at most `S::LANES`.
 #[inline(always)]
-pub(super) unsafe fn store<S: Simd>(simd: S, v: S::F32, p: *mut f32, lanes: usize) {
+pub(super) unsafe fn store<S: Simd>(simd: S, v: S::F32, values: &mut [f32], place: Place) {
+    let Place { at, lanes, .. } = place;
+    debug_assert!(lanes <= S::LANES && at + lanes <= values.len());
     // SAFETY: the caller's promise.
     unsafe {
+        let p = values.as_mut_ptr().add(at);
         if lanes == S::LANES {
             simd.store(v, p);
         } else {
@@ -54,21 +82,22 @@ pub(super) unsafe fn store<S: Simd>(simd: S, v: S::F32, p: *mut f32, lanes: usiz
 /// Stores as [`store`] does, past the caches where `stream`.
 ///
 /// # Safety
-/// As [`store`]; where `stream`, `p` must be aligned to a vector.
+/// As [`store`]; where `stream`, the values at `place` must be aligned to a vector.
 #[inline(always)]
 pub(super) unsafe fn store_output<S: Simd>(
     simd: S,
     v: S::F32,
-    p: *mut f32,
-    lanes: usize,
+    values: &mut [f32],
+    place: Place,
     stream: bool,
 ) {
     // SAFETY: the caller's promise.
     unsafe {
-        if stream && lanes == S::LANES {
-            simd.stream(v, p);
+        if stream && place.lanes == S::LANES {
+            debug_assert!(place.at + place.lanes <= values.len());
+            simd.stream(v, values.as_mut_ptr().add(place.at));
         } else {
-            store(simd, v, p, lanes);
+            store(simd, v, values, place);
         }
     }
 }
@@ -158,22 +187,21 @@ impl Columns {
 /// What [`sum_columns`] does to every element, given `P` parameters of its column: `N` terms to add up, or (with `N = 0`) only a map.
 ///
 /// # Safety
-/// `add` may touch only elements `at..at + lanes` of arrays of [`Terms::length`] elements.
+/// `add` may touch only the elements at its place, of arrays of [`Terms::length`] elements.
 pub(super) unsafe trait Terms<const N: usize, const P: usize> {
     /// Elements of the matrix, by now checked against every array that `add` touches.
     fn length(&self) -> usize;
 
-    /// Takes elements `at..at + lanes`.
+    /// Takes the elements at `place`.
     ///
-    /// Where the columns' width is a multiple of [`MAX_LANES`], `at` is one of `S::LANES`: outputs that begin aligned stay so.
+    /// Where the columns' width is a multiple of [`MAX_LANES`], `place.at` is one of `S::LANES`: outputs that begin aligned stay so.
     ///
     /// # Safety
-    /// `at + lanes <= self.length()`, `lanes <= S::LANES`.
+    /// `place` is inside of `self.length()`, and its lanes are at most `S::LANES`.
     unsafe fn add<S: Simd>(
         &mut self,
         simd: S,
-        at: usize,
-        lanes: usize,
+        place: Place,
         parameters: &[S::F32; P],
         sums: &mut [S::F32; N],
     );
@@ -249,23 +277,26 @@ impl<const N: usize, const P: usize, T: Terms<N, P>> SumColumns<'_, N, P, T> {
         // SAFETY: columns stay below `width`, and padded arrays hold whole vectors.
         unsafe {
             if Self::fits::<S>(4) {
+                if width == 4 * S::LANES {
+                    return self.strip::<S, 4, true>(simd, start, rows, 0, S::LANES);
+                }
                 while column + 4 * S::LANES <= width {
-                    self.strip::<S, 4>(simd, start, rows, column, S::LANES);
+                    self.strip::<S, 4, false>(simd, start, rows, column, S::LANES);
                     column += 4 * S::LANES;
                 }
             }
             if Self::fits::<S>(2) {
                 while column + 2 * S::LANES <= width {
-                    self.strip::<S, 2>(simd, start, rows, column, S::LANES);
+                    self.strip::<S, 2, false>(simd, start, rows, column, S::LANES);
                     column += 2 * S::LANES;
                 }
             }
             while column + S::LANES <= width {
-                self.strip::<S, 1>(simd, start, rows, column, S::LANES);
+                self.strip::<S, 1, false>(simd, start, rows, column, S::LANES);
                 column += S::LANES;
             }
             if column < width {
-                self.strip::<S, 1>(simd, start, rows, column, width - column);
+                self.strip::<S, 1, false>(simd, start, rows, column, width - column);
             }
         }
     }
@@ -276,12 +307,13 @@ impl<const N: usize, const P: usize, T: Terms<N, P>> SumColumns<'_, N, P, T> {
         vectors * (P + N) + 4 <= S::REGISTERS
     }
 
-    /// Takes `G` vectors of columns from `column` down `rows` rows; of a single vector, only the first `lanes`.
+    /// Takes `G` vectors of columns from `column` down `rows` rows; of a single vector, only the first `lanes`. `WHOLE`: they are all
+    /// columns.
     ///
     /// # Safety
     /// As [`Self::tile`], and `column + (G - 1) * S::LANES + lanes <= width`.
     #[inline(always)]
-    unsafe fn strip<S: Simd, const G: usize>(
+    unsafe fn strip<S: Simd, const G: usize, const WHOLE: bool>(
         &mut self,
         simd: S,
         start: usize,
@@ -301,11 +333,19 @@ impl<const N: usize, const P: usize, T: Terms<N, P>> SumColumns<'_, N, P, T> {
             }
             let mut sums = [[simd.zero(); N]; G];
             let mut at = start + column;
+            // Strips jump from row to row; what is asked for lies in order, as processors fetch it best.
+            let mut ask =
+                start + column * rows + PREFETCH_AHEAD.max(TILE_ROWS * self.columns.width);
             for _ in 0..rows {
                 for vector in 0..G {
                     let at = at + vector * S::LANES;
+                    let mut place = Place::in_order(at, lanes);
+                    if !WHOLE {
+                        place.ahead = ask.wrapping_sub(at);
+                        ask += S::LANES;
+                    }
                     let (parameters, sums) = (&parameters[vector], &mut sums[vector]);
-                    self.terms.add(simd, at, lanes, parameters, sums);
+                    self.terms.add(simd, place, parameters, sums);
                 }
                 at += self.columns.width;
             }
@@ -347,13 +387,12 @@ unsafe impl Terms<1, 0> for Sum<'_> {
     unsafe fn add<S: Simd>(
         &mut self,
         simd: S,
-        at: usize,
-        lanes: usize,
+        place: Place,
         _: &[S::F32; 0],
         sums: &mut [S::F32; 1],
     ) {
-        // SAFETY: `at + lanes <= length`.
-        let x = unsafe { load(simd, self.0.as_ptr().add(at), lanes) };
+        // SAFETY: `place` is inside of `length`.
+        let x = unsafe { load(simd, self.0, place) };
         sums[0] = simd.add(sums[0], x);
     }
 }

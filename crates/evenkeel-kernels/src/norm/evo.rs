@@ -6,7 +6,7 @@
 //! subtracted. Only the variance carries a gradient between elements, along `x - mean`.
 
 use super::centred::{add_pieces, sum_samples};
-use super::columns::{Columns, Terms, load, map_columns, store, sum_columns};
+use super::columns::{Columns, Place, Terms, load, map_columns, store, sum_columns};
 use super::geometry::{Affine, Groups, Shape, check_epsilon, check_optional};
 use super::group::check_groups;
 use super::moments::{Saved, measure, merge_channels, merge_pieces};
@@ -184,18 +184,17 @@ unsafe impl Terms<0, FORWARD_PARAMETERS> for Gate<'_> {
     unsafe fn add<S: Simd>(
         &mut self,
         simd: S,
-        at: usize,
-        lanes: usize,
+        place: Place,
         p: &[S::F32; FORWARD_PARAMETERS],
         _: &mut [S::F32; 0],
     ) {
         let [slope, scale, offset] = *p;
-        // SAFETY: `at + lanes <= length`.
+        // SAFETY: `place` is inside of `length`.
         unsafe {
-            let x = load(simd, self.x.as_ptr().add(at), lanes);
+            let x = load(simd, self.x, place);
             let gate = math::sigmoid(simd, gate_argument(simd, slope, x));
             let y = simd.fma(simd.mul(x, gate), scale, offset);
-            store(simd, y, self.y.as_mut_ptr().add(at), lanes);
+            store(simd, y, self.y, place);
         }
     }
 }
@@ -354,18 +353,12 @@ unsafe impl Terms<SUMS, 1> for GateSums<'_> {
     unsafe fn add<S: Simd>(
         &mut self,
         simd: S,
-        at: usize,
-        lanes: usize,
+        place: Place,
         [slope]: &[S::F32; 1],
         sums: &mut [S::F32; SUMS],
     ) {
-        // SAFETY: `at + lanes <= length`.
-        let (x, dy) = unsafe {
-            (
-                load(simd, self.x.as_ptr().add(at), lanes),
-                load(simd, self.dy.as_ptr().add(at), lanes),
-            )
-        };
+        // SAFETY: `place` is inside of `length`.
+        let (x, dy) = unsafe { (load(simd, self.x, place), load(simd, self.dy, place)) };
         let (gate, rest) = math::sigmoid_and_complement(simd, gate_argument(simd, *slope, x));
         let gated = simd.mul(dy, simd.mul(x, gate));
         sums[0] = simd.add(sums[0], dy);
@@ -391,22 +384,21 @@ unsafe impl Terms<0, BACKWARD_PARAMETERS> for GateGradient<'_> {
     unsafe fn add<S: Simd>(
         &mut self,
         simd: S,
-        at: usize,
-        lanes: usize,
+        place: Place,
         p: &[S::F32; BACKWARD_PARAMETERS],
         _: &mut [S::F32; 0],
     ) {
         let [slope, scale, along, center, constant] = *p;
-        // SAFETY: `at + lanes <= length`.
+        // SAFETY: `place` is inside of `length`.
         unsafe {
-            let x = load(simd, self.x.as_ptr().add(at), lanes);
-            let dy = load(simd, self.dy.as_ptr().add(at), lanes);
+            let x = load(simd, self.x, place);
+            let dy = load(simd, self.dy, place);
             let argument = gate_argument(simd, slope, x);
             let (gate, rest) = math::sigmoid_and_complement(simd, argument);
             let derivative = simd.fma(simd.mul(argument, gate), rest, gate);
             let shared = simd.fma(along, simd.sub(x, center), constant);
             let dx = simd.fma(simd.mul(dy, scale), derivative, shared);
-            store(simd, dx, self.dx.as_mut_ptr().add(at), lanes);
+            store(simd, dx, self.dx, place);
         }
     }
 }

@@ -7,7 +7,7 @@
 //! biased variance plus epsilon; that of the batch counts as 1e-30 at least, so that zeros give `beta` also where epsilon is 0.
 
 use super::centred::sum_samples;
-use super::columns::{Columns, Terms, load, map_columns, store_output, sum_columns};
+use super::columns::{Columns, Place, Terms, load, map_columns, store_output, sum_columns};
 use super::evo::{EvoNormGradients, fill};
 use super::geometry::{Affine, Shape, check_epsilon, check_momentum, check_optional};
 use super::instances::{Moments, map_pieces, with_moments, with_sums};
@@ -223,19 +223,18 @@ unsafe impl Terms<0, FORWARD_PARAMETERS> for Divide<'_> {
     unsafe fn add<S: Simd>(
         &mut self,
         simd: S,
-        at: usize,
-        lanes: usize,
+        place: Place,
         p: &[S::F32; FORWARD_PARAMETERS],
         _: &mut [S::F32; 0],
     ) {
         let [batch, slope, own, scale, offset] = *p;
-        // SAFETY: `at + lanes <= length`, and `streams` saw to it that what is streamed is aligned.
+        // SAFETY: `place` is inside of `length`, and `streams` saw to it that what is streamed is aligned.
         unsafe {
-            let x = load(simd, self.x.as_ptr().add(at), lanes);
+            let x = load(simd, self.x, place);
             // A NaN of the batch's deviation stays.
             let divisor = simd.max(simd.fma(slope, x, own), batch);
             let y = simd.fma(simd.div(x, divisor), scale, offset);
-            store_output(simd, y, self.y.as_mut_ptr().add(at), lanes, self.stream);
+            store_output(simd, y, self.y, place, self.stream);
         }
     }
 }
@@ -394,19 +393,13 @@ unsafe impl Terms<SUMS, 3> for DivideSums<'_> {
     unsafe fn add<S: Simd>(
         &mut self,
         simd: S,
-        at: usize,
-        lanes: usize,
+        place: Place,
         p: &[S::F32; 3],
         sums: &mut [S::F32; SUMS],
     ) {
         let [batch, slope, own] = *p;
-        // SAFETY: `at + lanes <= length`.
-        let (x, dy) = unsafe {
-            (
-                load(simd, self.x.as_ptr().add(at), lanes),
-                load(simd, self.dy.as_ptr().add(at), lanes),
-            )
-        };
+        // SAFETY: `place` is inside of `length`.
+        let (x, dy) = unsafe { (load(simd, self.x, place), load(simd, self.dy, place)) };
         let other = simd.fma(slope, x, own);
         let divisor = simd.max(other, batch);
         let inverse = simd.div(simd.splat(1.0), divisor);
@@ -447,16 +440,15 @@ unsafe impl Terms<0, BACKWARD_PARAMETERS> for DivideGradient<'_> {
     unsafe fn add<S: Simd>(
         &mut self,
         simd: S,
-        at: usize,
-        lanes: usize,
+        place: Place,
         p: &[S::F32; BACKWARD_PARAMETERS],
         _: &mut [S::F32; 0],
     ) {
         let [batch, slope, own, scale, along, center, constant] = *p;
-        // SAFETY: `at + lanes <= length`, and `streams` saw to it that what is streamed is aligned.
+        // SAFETY: `place` is inside of `length`, and `streams` saw to it that what is streamed is aligned.
         unsafe {
-            let x = load(simd, self.x.as_ptr().add(at), lanes);
-            let dy = load(simd, self.dy.as_ptr().add(at), lanes);
+            let x = load(simd, self.x, place);
+            let dy = load(simd, self.dy, place);
             let other = simd.fma(slope, x, own);
             let inverse = simd.div(simd.splat(1.0), simd.max(other, batch));
             let direct = simd.mul(dy, inverse);
@@ -464,7 +456,7 @@ unsafe impl Terms<0, BACKWARD_PARAMETERS> for DivideGradient<'_> {
             let through = simd.select(simd.gt(other, batch), through, simd.zero());
             let shared = simd.fma(along, simd.sub(x, center), constant);
             let dx = simd.fma(scale, simd.sub(direct, through), shared);
-            store_output(simd, dx, self.dx.as_mut_ptr().add(at), lanes, self.stream);
+            store_output(simd, dx, self.dx, place, self.stream);
         }
     }
 }

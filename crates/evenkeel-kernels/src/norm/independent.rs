@@ -11,7 +11,7 @@ use super::affine::{
 };
 use super::batch::{RunningStatistics, check_running, move_running};
 use super::centred::{add_pieces, sum_samples};
-use super::columns::{Columns, Terms, load, map_columns, store, sum_columns};
+use super::columns::{Columns, Place, Terms, load, map_columns, store, sum_columns};
 use super::geometry::{Affine, AffineGradients, Shape, check_epsilon};
 use super::moments::{Saved, measure, merge_pieces};
 use super::slab::{self, Passes, Slab};
@@ -300,20 +300,19 @@ unsafe impl<const WHOLE: bool> Terms<0, FORWARD_PARAMETERS> for NormalizeAndDrop
     unsafe fn add<S: Simd>(
         &mut self,
         simd: S,
-        at: usize,
-        lanes: usize,
+        place: Place,
         p: &[S::F32; FORWARD_PARAMETERS],
         _: &mut [S::F32; 0],
     ) {
         let [center, scale, offset] = *p;
-        // SAFETY: `at + lanes <= length`.
+        // SAFETY: `place` is inside of `length`.
         unsafe {
-            let x = load(simd, self.x.as_ptr().add(at), lanes);
+            let x = load(simd, self.x, place);
             let z = simd.fma(simd.sub(x, center), scale, offset);
             let y = self
                 .kept
-                .select(simd, at, simd.mul(z, simd.splat(self.factor)));
-            store(simd, y, self.y.as_mut_ptr().add(at), lanes);
+                .select(simd, place.at, simd.mul(z, simd.splat(self.factor)));
+            store(simd, y, self.y, place);
         }
     }
 }
@@ -413,23 +412,22 @@ impl<const WHOLE: bool> MaskedInputs<'_, WHOLE> {
     /// `(normalized x but for the mean's rest, dy where it was kept)`.
     ///
     /// # Safety
-    /// `at + lanes` must not exceed the length of the arrays.
+    /// `place` must be inside of the arrays.
     #[inline(always)]
     unsafe fn read<S: Simd>(
         &self,
         simd: S,
-        at: usize,
-        lanes: usize,
+        place: Place,
         center: S::F32,
         inverse: S::F32,
     ) -> (S::F32, S::F32) {
         // SAFETY: the caller's promise.
         unsafe {
-            let x = load(simd, self.x.as_ptr().add(at), lanes);
-            let dy = load(simd, self.dy.as_ptr().add(at), lanes);
+            let x = load(simd, self.x, place);
+            let dy = load(simd, self.dy, place);
             let dz = self
                 .kept
-                .select(simd, at, simd.mul(dy, simd.splat(self.factor)));
+                .select(simd, place.at, simd.mul(dy, simd.splat(self.factor)));
             (simd.mul(simd.sub(x, center), inverse), dz)
         }
     }
@@ -449,14 +447,13 @@ unsafe impl<const WHOLE: bool> Terms<2, SUM_PARAMETERS> for MaskedSums<'_, WHOLE
     unsafe fn add<S: Simd>(
         &mut self,
         simd: S,
-        at: usize,
-        lanes: usize,
+        place: Place,
         p: &[S::F32; SUM_PARAMETERS],
         sums: &mut [S::F32; 2],
     ) {
         let [center, _, _, inverse] = *p;
-        // SAFETY: `at + lanes <= length`.
-        let (normalized, dz) = unsafe { self.inputs.read(simd, at, lanes, center, inverse) };
+        // SAFETY: `place` is inside of `length`.
+        let (normalized, dz) = unsafe { self.inputs.read(simd, place, center, inverse) };
         sums[0] = simd.add(sums[0], dz);
         sums[1] = simd.fma(dz, normalized, sums[1]);
     }
@@ -477,18 +474,17 @@ unsafe impl<const WHOLE: bool> Terms<0, GRADIENT_PARAMETERS> for MaskedGradient<
     unsafe fn add<S: Simd>(
         &mut self,
         simd: S,
-        at: usize,
-        lanes: usize,
+        place: Place,
         p: &[S::F32; GRADIENT_PARAMETERS],
         _: &mut [S::F32; 0],
     ) {
         let [center, _, _, inverse, gamma, along, across] = *p;
-        // SAFETY: `at + lanes <= length`.
+        // SAFETY: `place` is inside of `length`.
         unsafe {
-            let (normalized, dz) = self.inputs.read(simd, at, lanes, center, inverse);
+            let (normalized, dz) = self.inputs.read(simd, place, center, inverse);
             let projected = simd.fma(normalized, along, across);
             let dx = simd.mul(inverse, simd.fma(gamma, dz, projected));
-            store(simd, dx, self.dx.as_mut_ptr().add(at), lanes);
+            store(simd, dx, self.dx, place);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Mean and variance: measured piece by piece, merged in order.
 
-use super::columns::{Columns, Sum, TILE_ROWS, Terms, load, sum_columns};
+use super::columns::{Columns, Place, Sum, TILE_ROWS, Terms, load, sum_columns};
 use super::scratch::{with_f32, with_f64};
 use crate::isa::Simd;
 
@@ -22,13 +22,12 @@ unsafe impl Terms<2, 1> for Centred<'_> {
     unsafe fn add<S: Simd>(
         &mut self,
         simd: S,
-        at: usize,
-        lanes: usize,
+        place: Place,
         [shift]: &[S::F32; 1],
         sums: &mut [S::F32; 2],
     ) {
-        // SAFETY: `at + lanes <= length`.
-        let x = unsafe { load(simd, self.x.as_ptr().add(at), lanes) };
+        // SAFETY: `place` is inside of `length`.
+        let x = unsafe { load(simd, self.x, place) };
         let d = simd.sub(x, *shift);
         sums[0] = simd.add(sums[0], d);
         sums[1] = simd.fma(d, d, sums[1]);

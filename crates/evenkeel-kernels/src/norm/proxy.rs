@@ -13,7 +13,7 @@ use super::affine::{
     BackwardInputs, CENTER, FORWARD_PARAMETERS, INVERSE, OFFSET, SCALE, SUM_PARAMETERS,
 };
 use super::centred::{self, add_pieces, sum_samples};
-use super::columns::{Terms, load, map_columns, store, sum_columns};
+use super::columns::{Place, Terms, load, map_columns, store, sum_columns};
 use super::fused::with_fused;
 use super::geometry::{Affine, Groups, Shape, check_epsilon, check_optional};
 use super::group::check_groups;
@@ -328,18 +328,17 @@ unsafe impl<A: ActivationFunction> Terms<0, MAP_PARAMETERS> for NormalizeProxied
     unsafe fn add<S: Simd>(
         &mut self,
         simd: S,
-        at: usize,
-        lanes: usize,
+        place: Place,
         p: &[S::F32; MAP_PARAMETERS],
         _: &mut [S::F32; 0],
     ) {
         let [center, scale, offset, factor, constant] = *p;
-        // SAFETY: `at + lanes <= length`.
+        // SAFETY: `place` is inside of `length`.
         unsafe {
-            let x = load(simd, self.x.as_ptr().add(at), lanes);
+            let x = load(simd, self.x, place);
             let z = simd.fma(simd.sub(x, center), scale, offset);
             let y = simd.fma(self.activation.apply(simd, z), factor, constant);
-            store(simd, y, self.y.as_mut_ptr().add(at), lanes);
+            store(simd, y, self.y, place);
         }
     }
 }
@@ -426,17 +425,16 @@ unsafe impl<A: ActivationFunction, const N: usize> Terms<N, SUM_PARAMETERS>
     unsafe fn add<S: Simd>(
         &mut self,
         simd: S,
-        at: usize,
-        lanes: usize,
+        place: Place,
         p: &[S::F32; SUM_PARAMETERS],
         sums: &mut [S::F32; N],
     ) {
         let activation = self.inputs.activation;
-        // SAFETY: `at + lanes <= length`.
+        // SAFETY: `place` is inside of `length`.
         let (x, dy) = unsafe {
             (
-                load(simd, self.inputs.x.as_ptr().add(at), lanes),
-                load(simd, self.inputs.dy.as_ptr().add(at), lanes),
+                load(simd, self.inputs.x, place),
+                load(simd, self.inputs.dy, place),
             )
         };
         let centred = simd.sub(x, p[CENTER]);

@@ -1,6 +1,6 @@
 //! One row: its statistics, and the loop over its vectors.
 
-use super::columns::load;
+use super::columns::{Place, load};
 use super::moments::{Saved, unreliable};
 use crate::isa::{MAX_LANES, Simd};
 
@@ -71,7 +71,8 @@ pub(super) fn row_statistics<S: Simd, const CENTRED: bool, const R: usize>(
             |column, lanes| {
                 for row in 0..R {
                     // SAFETY: `column + lanes <= channels`, in one of R rows.
-                    let x = unsafe { load(simd, x.as_ptr().add(row * channels + column), lanes) };
+                    let x =
+                        unsafe { load(simd, x, Place::in_order(row * channels + column, lanes)) };
                     sums[row] = simd.add(sums[row], x);
                 }
             },
@@ -91,14 +92,14 @@ pub(super) fn row_statistics<S: Simd, const CENTRED: bool, const R: usize>(
             for row in 0..R {
                 // SAFETY: `column + lanes <= channels`, in one of R rows, and at most as many as there are ones.
                 let d = unsafe {
-                    let x = load(simd, x.as_ptr().add(row * channels + column), lanes);
+                    let x = load(simd, x, Place::in_order(row * channels + column, lanes));
                     if !CENTRED {
                         x
                     } else if lanes == S::LANES {
                         simd.sub(x, simd.splat(shift[row]))
                     } else {
                         // Lanes past the end must not count.
-                        let inside = load(simd, [1.0f32; MAX_LANES].as_ptr(), lanes);
+                        let inside = load(simd, &[1.0; MAX_LANES], Place::in_order(0, lanes));
                         simd.mul(simd.sub(x, simd.splat(shift[row])), inside)
                     }
                 };

@@ -1,7 +1,7 @@
 //! Normalization of rows: statistics over the channels of one position, centred (layer norm) or not (root mean square). A row stays
 //! in the first-level cache while it is read two or three times.
 
-use super::columns::{load, store_output};
+use super::columns::{Place, load, store_output};
 use super::fused::with_fused;
 use super::geometry::{Affine, AffineGradients};
 use super::moments::Saved;
@@ -162,12 +162,11 @@ impl<A: ActivationFunction, const CENTRED: bool> Forward<'_, A, CENTRED> {
                 unsafe {
                     let (gamma, beta) = load_affine(simd, self.parameters, padded, column);
                     for (index, row) in rows.iter().enumerate() {
-                        let at = index * channels + column;
-                        let x = load(simd, x.as_ptr().add(at), lanes);
+                        let place = Place::in_order(index * channels + column, lanes);
+                        let x = load(simd, x, place);
                         let z = simd.fma(row.normalize::<CENTRED>(simd, x), gamma, beta);
-                        let y = y.as_mut_ptr().add(at);
                         let z = self.activation.apply(simd, z);
-                        store_output(simd, z, y, lanes, self.stream);
+                        store_output(simd, z, y, place, self.stream);
                     }
                 }
             },
@@ -293,8 +292,9 @@ impl<A: ActivationFunction, const CENTRED: bool> Backward<'_, '_, A, CENTRED> {
         // SAFETY: the caller's promise; parameters are padded.
         unsafe {
             let (gamma, beta) = load_affine(simd, self.parameters, padded, column);
-            let x = load(simd, self.x.as_ptr().add(at + column), lanes);
-            let dy = load(simd, self.dy.as_ptr().add(at + column), lanes);
+            let place = Place::in_order(at + column, lanes);
+            let x = load(simd, self.x, place);
+            let dy = load(simd, self.dy, place);
             let normalized = row.normalize::<CENTRED>(simd, x);
             let z = simd.fma(normalized, gamma, beta);
             (normalized, self.activation.gradient(simd, z, dy), gamma)
@@ -326,7 +326,8 @@ impl<A: ActivationFunction, const CENTRED: bool> SimdOp for Backward<'_, '_, A, 
         let rows = self.x.len() / channels;
         assert!(self.dy.len() == self.x.len() && self.x.len() == rows * channels);
         assert!(self.parameters.len() == 2 * padded && self.recent.len() == 2 * padded);
-        assert!(self.dx.as_ref().is_none_or(|dx| dx.len() == self.x.len()));
+        let mut dx = std::mem::take(&mut self.dx);
+        assert!(dx.as_ref().is_none_or(|dx| dx.len() == self.x.len()));
         for index in 0..rows {
             let at = index * channels;
             let unit = self.unit(index);
@@ -353,10 +354,12 @@ impl<A: ActivationFunction, const CENTRED: bool> SimdOp for Backward<'_, '_, A, 
             if index % FLUSH_ROWS == FLUSH_ROWS - 1 {
                 self.flush();
             }
-            let Some(dx) = self.dx.as_mut().map(|dx| dx[at..].as_mut_ptr()) else {
+            let Some(dx) = &mut dx else {
                 continue;
             };
+            let dx = &mut dx[at..at + channels];
             let share = 1.0 / channels as f32;
+            let stream = self.stream;
             let along = simd.splat(-simd.sum(sum_normalized) * share);
             let across = simd.splat(-simd.sum(sum) * share);
             for_each_vector(
@@ -373,7 +376,7 @@ impl<A: ActivationFunction, const CENTRED: bool> SimdOp for Backward<'_, '_, A, 
                             projected = simd.add(projected, across);
                         }
                         let value = simd.mul(row.inverse, simd.fma(gamma, dz, projected));
-                        store_output(simd, value, dx.add(column), lanes, self.stream);
+                        store_output(simd, value, dx, Place::in_order(column, lanes), stream);
                     }
                 },
             );

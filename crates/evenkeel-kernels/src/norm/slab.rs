@@ -11,6 +11,11 @@ use std::ops::Range;
 
 /// Elements of a piece, about: small enough to stay in a core's second-level cache beside its gradient.
 const PIECE_ELEMENTS: usize = 1 << 15;
+/// Rows of a piece, at least, where a sample has enough of them: statistics of a piece are merged channel by channel, which takes time
+/// where channels are many.
+const PIECE_ROWS: usize = 512;
+/// Pieces of a sample, at least, for [`PIECE_ROWS`] to count: threads may have to share them.
+const PIECES_TO_SHARE: usize = 16;
 
 /// Samples of rows of channels, cut into pieces.
 #[derive(Clone, Copy, Debug)]
@@ -27,7 +32,9 @@ impl Slab {
     pub fn new(samples: usize, positions: usize, channels: usize) -> Self {
         let columns = Columns::new(channels, positions);
         let tile = columns.fold * TILE_ROWS;
-        let most = (PIECE_ELEMENTS / channels.max(1)).max(TILE_ROWS * TILE_ROWS);
+        let most = (PIECE_ELEMENTS / channels.max(1))
+            .max(PIECE_ROWS.min(positions / PIECES_TO_SHARE))
+            .max(TILE_ROWS * TILE_ROWS);
         let pieces = positions.div_ceil(most).max(1);
         let piece_rows = positions.div_ceil(pieces).max(1).next_multiple_of(tile);
         Slab {

@@ -1,7 +1,7 @@
 //! The sum of a matrix over its rows, in f64: the gradient of an offset.
 
 use super::centred::add_pieces;
-use super::columns::{Columns, TILE_ROWS, load};
+use super::columns::{Columns, Place, TILE_ROWS, load};
 use super::scratch::with_f64;
 use super::slab::Slab;
 use crate::isa::{Simd, SimdOp, dispatch};
@@ -96,8 +96,8 @@ unsafe fn add_strip<S: Simd, const G: usize>(
         let mut totals = [[simd.splat64(0.0); 2]; G];
         for row in tile.chunks_exact(width) {
             for (vector, total) in totals.iter_mut().enumerate() {
-                let at = row.as_ptr().add(column + vector * S::LANES);
-                let [low, high] = simd.widen(load(simd, at, lanes));
+                let place = Place::in_order(column + vector * S::LANES, lanes);
+                let [low, high] = simd.widen(load(simd, row, place));
                 *total = [simd.add64(total[0], low), simd.add64(total[1], high)];
             }
         }

@@ -3,7 +3,7 @@
 //! Singh, Krishnan, "Filter Response Normalization Layer: Eliminating Batch Dependence in the Training of Deep Neural Networks",
 //! 2019, section 3.2; the paper has no residual sums, public implementations threshold behind them.
 
-use super::columns::{Terms, load, map_columns, store_output, sum_columns};
+use super::columns::{Place, Terms, load, map_columns, store_output, sum_columns};
 use super::geometry::check_optional;
 use super::scratch::{with_f32, with_f64};
 use super::slab::Slab;
@@ -123,18 +123,17 @@ unsafe impl Terms<0, 1> for Forward<'_> {
     unsafe fn add<S: Simd>(
         &mut self,
         simd: S,
-        at: usize,
-        lanes: usize,
+        place: Place,
         &[tau]: &[S::F32; 1],
         _: &mut [S::F32; 0],
     ) {
-        // SAFETY: `at + lanes <= length`, and `streams` saw to it that what is streamed is aligned.
+        // SAFETY: `place` is inside of `length`, and `streams` saw to it that what is streamed is aligned.
         unsafe {
-            let a = load(simd, self.a.as_ptr().add(at), lanes);
-            let b = load(simd, self.b.as_ptr().add(at), lanes);
+            let a = load(simd, self.a, place);
+            let b = load(simd, self.b, place);
             // In this order equal values and NaN give the sum.
             let y = simd.max(tau, simd.add(a, b));
-            store_output(simd, y, self.y.as_mut_ptr().add(at), lanes, self.stream);
+            store_output(simd, y, self.y, place, self.stream);
         }
     }
 }
@@ -172,27 +171,20 @@ unsafe impl Terms<1, 1> for Backward<'_> {
     unsafe fn add<S: Simd>(
         &mut self,
         simd: S,
-        at: usize,
-        lanes: usize,
+        place: Place,
         &[tau]: &[S::F32; 1],
         sums: &mut [S::F32; 1],
     ) {
-        // SAFETY: `at + lanes <= length`, and `streams` saw to it that what is streamed is aligned.
+        // SAFETY: `place` is inside of `length`, and `streams` saw to it that what is streamed is aligned.
         unsafe {
-            let a = load(simd, self.a.as_ptr().add(at), lanes);
-            let b = load(simd, self.b.as_ptr().add(at), lanes);
-            let dy = load(simd, self.dy.as_ptr().add(at), lanes);
+            let a = load(simd, self.a, place);
+            let b = load(simd, self.b, place);
+            let dy = load(simd, self.dy, place);
             let below = simd.gt(tau, simd.add(a, b));
             sums[0] = simd.add(sums[0], simd.select(below, dy, simd.zero()));
             if !self.dsum.is_empty() {
                 let dsum = simd.select(below, simd.zero(), dy);
-                store_output(
-                    simd,
-                    dsum,
-                    self.dsum.as_mut_ptr().add(at),
-                    lanes,
-                    self.stream,
-                );
+                store_output(simd, dsum, self.dsum, place, self.stream);
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use crate::activation::ActivationFunction;
 use crate::isa::Simd;
-use crate::norm::columns::{Terms, load, store_output};
+use crate::norm::columns::{Place, Terms, load, store_output};
 
 // Parameters, arrays of `padded` columns.
 pub(super) const SCALE: usize = 0;
@@ -68,13 +68,12 @@ unsafe impl Terms<1, 0> for Squares<'_> {
     unsafe fn add<S: Simd>(
         &mut self,
         simd: S,
-        at: usize,
-        lanes: usize,
+        place: Place,
         _: &[S::F32; 0],
         sums: &mut [S::F32; 1],
     ) {
-        // SAFETY: `at + lanes <= length`.
-        let x = unsafe { load(simd, self.0.as_ptr().add(at), lanes) };
+        // SAFETY: `place` is inside of `length`.
+        let x = unsafe { load(simd, self.0, place) };
         sums[0] = simd.fma(x, x, sums[0]);
     }
 }
@@ -110,17 +109,16 @@ unsafe impl<E: EndingFunction> Terms<0, FORWARD_PARAMETERS> for Normalize<'_, E>
     unsafe fn add<S: Simd>(
         &mut self,
         simd: S,
-        at: usize,
-        lanes: usize,
+        place: Place,
         p: &[S::F32; FORWARD_PARAMETERS],
         _: &mut [S::F32; 0],
     ) {
-        // SAFETY: `at + lanes <= length`, and `streams` saw to it that what is streamed is aligned.
+        // SAFETY: `place` is inside of `length`, and `streams` saw to it that what is streamed is aligned.
         unsafe {
-            let x = load(simd, self.x.as_ptr().add(at), lanes);
+            let x = load(simd, self.x, place);
             let z = simd.fma(x, p[SCALE], p[BETA]);
             let y = self.ending.apply(simd, z, p[TAU]);
-            store_output(simd, y, self.y.as_mut_ptr().add(at), lanes, self.stream);
+            store_output(simd, y, self.y, place, self.stream);
         }
     }
 }
@@ -138,25 +136,19 @@ impl<'a, E: EndingFunction> Recompute<'a, E> {
         Recompute { x, dy, ending }
     }
 
-    /// `(normalized x, dz, dtau)` of elements `at..at + lanes`.
+    /// `(normalized x, dz, dtau)` of the elements at `place`.
     ///
     /// # Safety
-    /// `at + lanes` must not exceed the length of `x`.
+    /// `place` must be inside of `x`.
     #[inline(always)]
     unsafe fn values<S: Simd>(
         &self,
         simd: S,
-        at: usize,
-        lanes: usize,
+        place: Place,
         p: &[S::F32],
     ) -> (S::F32, S::F32, S::F32) {
         // SAFETY: the caller's promise; `new` checked that both arrays have one length.
-        let (x, dy) = unsafe {
-            (
-                load(simd, self.x.as_ptr().add(at), lanes),
-                load(simd, self.dy.as_ptr().add(at), lanes),
-            )
-        };
+        let (x, dy) = unsafe { (load(simd, self.x, place), load(simd, self.dy, place)) };
         let z = simd.fma(x, p[SCALE], p[BETA]);
         let (dz, dtau) = self.ending.gradient(simd, z, p[TAU], dy);
         (simd.mul(x, p[INVERSE]), dz, dtau)
@@ -176,13 +168,12 @@ unsafe impl<E: EndingFunction> Terms<3, SUM_PARAMETERS> for GradientSums<'_, E> 
     unsafe fn add<S: Simd>(
         &mut self,
         simd: S,
-        at: usize,
-        lanes: usize,
+        place: Place,
         p: &[S::F32; SUM_PARAMETERS],
         sums: &mut [S::F32; 3],
     ) {
-        // SAFETY: `at + lanes <= length`.
-        let (normalized, dz, dtau) = unsafe { self.0.values(simd, at, lanes, p) };
+        // SAFETY: `place` is inside of `length`.
+        let (normalized, dz, dtau) = unsafe { self.0.values(simd, place, p) };
         sums[0] = simd.add(sums[0], dz);
         sums[1] = simd.fma(dz, normalized, sums[1]);
         sums[2] = simd.add(sums[2], dtau);
@@ -218,16 +209,15 @@ unsafe impl<E: EndingFunction> Terms<0, GRADIENT_PARAMETERS> for GradientMap<'_,
     unsafe fn add<S: Simd>(
         &mut self,
         simd: S,
-        at: usize,
-        lanes: usize,
+        place: Place,
         p: &[S::F32; GRADIENT_PARAMETERS],
         _: &mut [S::F32; 0],
     ) {
-        // SAFETY: `at + lanes <= length`, and `streams` saw to it that what is streamed is aligned.
+        // SAFETY: `place` is inside of `length`, and `streams` saw to it that what is streamed is aligned.
         unsafe {
-            let (normalized, dz, _) = self.recompute.values(simd, at, lanes, p);
+            let (normalized, dz, _) = self.recompute.values(simd, place, p);
             let dx = simd.mul(p[OUTER], simd.fma(normalized, p[ALONG], dz));
-            store_output(simd, dx, self.dx.as_mut_ptr().add(at), lanes, self.stream);
+            store_output(simd, dx, self.dx, place, self.stream);
         }
     }
 }
