@@ -14,6 +14,7 @@ pub mod activation;
 pub mod array;
 pub mod binary;
 pub mod conv;
+mod crew;
 pub mod elementwise;
 pub mod error;
 pub mod gemm;

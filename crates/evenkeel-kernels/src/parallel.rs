@@ -3,6 +3,7 @@
 //! Tasks are numbered and cut by shape alone; each writes its own part of the output (or its own partial sum, which the
 //! caller adds up in order after the join). Kernels run in whatever rayon pool is current.
 
+use crate::crew;
 use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -46,7 +47,7 @@ fn run_tasks(tasks: usize, work: usize, order: Order, task: &(dyn Fn(usize) + Sy
     // them. A thread that is done helps with the other parts.
     let parts = threads.min(MAX_PARTS);
     let taken = [const { Taken(AtomicUsize::new(0)) }; MAX_PARTS];
-    fork(threads, &|| {
+    crew::fork(threads - 1, work, &|| {
         let first = rayon::current_thread_index().unwrap_or(0);
         for part in (0..parts).map(|offset| (first + offset) % parts) {
             let range = part * tasks / parts..(part + 1) * tasks / parts;
@@ -118,15 +119,6 @@ const MAX_PARTS: usize = 64;
 /// How many tasks of a part have been taken; on a cache line of its own, so that threads do not disturb each other.
 #[repr(align(64))]
 struct Taken(AtomicUsize);
-
-/// Runs `body` on up to `threads` threads.
-fn fork(threads: usize, body: &(dyn Fn() + Sync)) {
-    if threads <= 1 {
-        body();
-    } else {
-        rayon::join(body, || fork(threads - 1, body));
-    }
-}
 
 /// The range of `task` when `length` items are cut into pieces of `piece`.
 #[inline]
