@@ -152,3 +152,35 @@ fn share_pieces(slab: Slab, passes: &dyn Passes, measurements: &DisjointMut<f64>
         });
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_hold_every_element_once_and_are_enough_to_share() {
+        for channels in [1, 3, 16, 64, 65, 128, 256, 2048] {
+            for positions in [0, 1, 49, 64, 1023, 3136, 25_088, 100_352] {
+                let slab = Slab::new(2, positions, channels);
+                let mut next = 0;
+                for sample in 0..2 {
+                    for index in 0..slab.pieces {
+                        let range = slab.range(sample, index);
+                        assert_eq!(range.start, next, "{positions} x {channels}");
+                        next = range.end;
+                    }
+                }
+                assert_eq!(next, slab.elements(), "{positions} x {channels}");
+                assert_eq!(slab.piece_counts().sum::<usize>(), positions);
+                let elements = positions * channels;
+                if positions >= 64 * PIECES_TO_SHARE && elements >= PIECES_TO_SHARE * PIECE_ELEMENTS
+                {
+                    assert!(
+                        slab.pieces >= PIECES_TO_SHARE / 2,
+                        "{positions} x {channels}"
+                    );
+                }
+            }
+        }
+    }
+}
