@@ -9,7 +9,7 @@
 //! tried now and then, both ways, and what was better is done meanwhile ([`Trials`]). Results do not depend on it.
 
 use std::any::Any;
-use std::cell::{Cell, UnsafeCell};
+use std::cell::{RefCell, UnsafeCell};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, LazyLock};
@@ -27,18 +27,19 @@ static PROCESSORS: LazyLock<usize> =
 /// Runs `body` here, and on up to `helpers` other threads of the current pool at the same time. It returns when all have returned; a panic
 /// of one of them goes on here. `work`: elementary operations in all.
 pub(crate) fn fork(helpers: usize, work: usize, body: &(dyn Fn() + Sync)) {
-    // Taken: a fork inside of `body` has helpers of its own.
-    let mut forks = FORKS.take();
+    // A fork inside of `body` has helpers of its own: those that the fork inside of the last one had.
+    let mut forks = FORKS.with_borrow_mut(Vec::pop).unwrap_or_default();
     let alone = forks.trials.alone(work);
     let start = Instant::now();
     let outcome = run(if alone { 0 } else { helpers }, &mut forks.seats, body);
     forks.trials.note(work, alone, start.elapsed());
-    FORKS.set(forks);
+    FORKS.with_borrow_mut(|all| all.push(forks));
     if let Err(panic) = outcome {
         resume_unwind(panic);
     }
 }
 
+/// Runs `body` here and on up to `helpers` other threads, one for each of the first `seats`, and catches a panic.
 fn run(
     helpers: usize,
     seats: &mut Vec<Arc<Seat>>,
@@ -67,30 +68,16 @@ fn run(
 }
 
 thread_local! {
-    static FORKS: Cell<Forks> = const { Cell::new(Forks::NEW) };
+    /// What this thread's forks need: the last for those that are inside of no other, and so on.
+    static FORKS: RefCell<Vec<Forks>> = const { RefCell::new(Vec::new()) };
 }
 
 /// What a thread needs to fork.
+#[derive(Default)]
 struct Forks {
     /// Where its helpers look.
     seats: Vec<Arc<Seat>>,
     trials: Trials,
-}
-
-impl Forks {
-    const NEW: Self = Forks {
-        seats: Vec::new(),
-        trials: Trials {
-            forks: 0,
-            table: Vec::new(),
-        },
-    };
-}
-
-impl Default for Forks {
-    fn default() -> Self {
-        Self::NEW
-    }
 }
 
 /// Shared work that takes longer, in seconds, is always shared.
@@ -99,10 +86,11 @@ const LONG: f32 = 2e-4;
 /// be awake. A training step of a ResNet-20 has some 150.
 const PERIOD: usize = 8192;
 const TRIES: usize = 256;
-/// Amounts of work that are told apart; a multiple of two.
+/// Amounts of work that are told apart.
 const AMOUNTS: usize = 256;
 
 /// Whether a thread shares its work or does it alone.
+#[derive(Default)]
 struct Trials {
     forks: usize,
     /// By amount of work; empty until the first is noted.
@@ -162,7 +150,7 @@ impl Trials {
     }
 }
 
-/// Where an amount of work is noted: by the upper bits of a product, since amounts are mostly multiples of powers of two.
+/// Where an amount of work is noted: by the middle bits of a product, since amounts are mostly multiples of powers of two.
 fn slot(work: usize) -> usize {
     ((work as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as usize % AMOUNTS
 }
@@ -204,6 +192,12 @@ unsafe impl Sync for Seat {}
 unsafe impl Send for Seat {}
 
 impl Seat {
+    /// Turns the state `from` into `to`, or says which it is instead.
+    fn turn(&self, from: u8, to: u8) -> Result<u8, u8> {
+        self.state
+            .compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire)
+    }
+
     /// Offers `body` to this seat's helper, and calls one that will look out for more until there has been none for `awake`.
     ///
     /// # Safety
@@ -214,10 +208,7 @@ impl Seat {
             unsafe { std::mem::transmute::<&(dyn Fn() + Sync), &'static (dyn Fn() + Sync)>(body) };
         // SAFETY: only this thread offers, and settled all before: the state is `ASLEEP` or `FREE`, in which no helper reads it.
         unsafe { *self.body.get() = Some(body) };
-        let looking =
-            self.state
-                .compare_exchange(FREE, OFFERED, Ordering::AcqRel, Ordering::Acquire);
-        if looking.is_err() {
+        if self.turn(FREE, OFFERED).is_err() {
             self.state.store(OFFERED, Ordering::Release);
             let seat = Arc::clone(self);
             rayon::spawn(move || seat.help(awake));
@@ -228,10 +219,7 @@ impl Seat {
     fn settle(&self) -> std::thread::Result<()> {
         let mut looks = 0;
         loop {
-            let back =
-                self.state
-                    .compare_exchange(OFFERED, FREE, Ordering::AcqRel, Ordering::Acquire);
-            match back {
+            match self.turn(OFFERED, FREE) {
                 Err(TAKEN) => pause(&mut looks),
                 Err(DONE) => break,
                 // Taken back, or never offered.
@@ -249,10 +237,7 @@ impl Seat {
         let mut since = Instant::now();
         let mut looks = 0;
         loop {
-            let taken =
-                self.state
-                    .compare_exchange(OFFERED, TAKEN, Ordering::AcqRel, Ordering::Acquire);
-            match taken {
+            match self.turn(OFFERED, TAKEN) {
                 Ok(_) => {
                     // SAFETY: offered work is there, and stays until it is done.
                     let body = unsafe { *self.body.get() };
@@ -264,13 +249,7 @@ impl Seat {
                     looks = 0;
                 }
                 Err(FREE) if looks >= SPINS && since.elapsed() >= awake => {
-                    let asleep = self.state.compare_exchange(
-                        FREE,
-                        ASLEEP,
-                        Ordering::AcqRel,
-                        Ordering::Acquire,
-                    );
-                    if asleep.is_ok() {
+                    if self.turn(FREE, ASLEEP).is_ok() {
                         return;
                     }
                 }
@@ -356,6 +335,18 @@ mod tests {
     }
 
     #[test]
+    fn forks_inside_of_forks_use_the_same_helpers_again() {
+        in_pool(2, || {
+            for _ in 0..10 {
+                fork(1, 1, &|| fork(2, 1, &|| ()));
+            }
+            let seats: Vec<usize> =
+                FORKS.with_borrow(|all| all.iter().map(|forks| forks.seats.len()).collect());
+            assert_eq!(seats, [2, 1]);
+        });
+    }
+
+    #[test]
     fn a_panic_anywhere_goes_on_here_and_the_next_fork_works() {
         in_pool(2, || {
             let home = std::thread::current().id();
@@ -379,7 +370,7 @@ mod tests {
 
     #[test]
     fn short_work_goes_the_faster_way_and_comes_back() {
-        let mut trials = Forks::NEW.trials;
+        let mut trials = Trials::default();
         let mut period = |shared: u64, alone: u64| {
             let mut alones = 0;
             for _ in 0..PERIOD {
@@ -399,7 +390,7 @@ mod tests {
 
     #[test]
     fn long_work_is_always_shared() {
-        let mut trials = Forks::NEW.trials;
+        let mut trials = Trials::default();
         for _ in 0..2 * PERIOD {
             assert!(!trials.alone(5));
             trials.note(5, false, Duration::from_micros(201));
