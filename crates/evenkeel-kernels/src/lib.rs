@@ -28,6 +28,7 @@ pub mod parallel;
 pub mod pool;
 pub mod random;
 pub mod reduce;
+mod scratch;
 pub mod softmax;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -7,10 +7,10 @@ use crate::gemm::lanes;
 use crate::gemm::panels::{Panels, Strided, pack_panel};
 use crate::gemm::prepared::with_prepared_parts;
 use crate::gemm::rows::RowProduct;
-use crate::gemm::scratch::{with_indices, with_scratch};
 use crate::gemm::target::Target;
 use crate::isa::dispatch;
 use crate::parallel::{DisjointMut, for_each_task};
+use crate::scratch::{with_indices, with_scratch};
 
 /// Which way the weights are read.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -7,10 +7,10 @@ use super::window::{Part, Views, source_offsets};
 use crate::gemm::columns::{ColumnProduct, Right};
 use crate::gemm::lanes;
 use crate::gemm::panels::{Panels, Strided, pack_rows};
-use crate::gemm::scratch::{with_indices, with_scratch};
 use crate::gemm::target::Target;
 use crate::isa::dispatch;
 use crate::parallel::{DisjointMut, for_each_task, for_each_task_backwards, piece};
+use crate::scratch::{with_indices, with_scratch};
 
 /// Bytes of one panel of the output's gradient that is multiplied with all strips of the input: two thirds of the first-level cache.
 const STRIP_BYTES: usize = 32 * 1024;

@@ -8,7 +8,6 @@ pub(crate) mod columns;
 pub(crate) mod panels;
 pub(crate) mod prepared;
 pub(crate) mod rows;
-pub(crate) mod scratch;
 pub(crate) mod target;
 
 mod linear;

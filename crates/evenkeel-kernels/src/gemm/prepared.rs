@@ -1,7 +1,7 @@
 //! Packed or transformed weights that the segments of a batch share.
 
-use super::scratch::{Line, floats_mut, with_scratch};
 use crate::parallel::{DisjointMut, for_each_task, segment};
+use crate::scratch::{Line, floats_mut, with_scratch};
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};

@@ -4,11 +4,11 @@ use super::columns::{ColumnProduct, Right};
 use super::lanes;
 use super::panels::{Panels, Strided, pack};
 use super::rows::{RowProduct, Run};
-use super::scratch::{with_indices, with_scratch};
 use super::target::Target;
 use crate::error::{Result, check_length, checked_product};
 use crate::isa::dispatch;
 use crate::parallel::{for_each_task, piece};
+use crate::scratch::{with_indices, with_scratch};
 use std::ops::Range;
 
 /// Rows of C in one task: twenty tiles of twelve.

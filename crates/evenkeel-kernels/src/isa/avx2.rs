@@ -75,6 +75,10 @@ impl Simd for Avx2 {
     fn prefetch(self, p: *const f32) {
         unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
     }
+    #[inline(always)]
+    fn prefetch_far(self, p: *const f32) {
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
+    }
     #[allow(
         clippy::pointers_in_nomem_asm_block,
         reason = "what is only asked for is neither read nor written"

@@ -214,6 +214,12 @@ pub trait Simd: Copy + Send + Sync + 'static {
         let _ = p;
     }
 
+    /// As [`Self::prefetch`], into the second-level cache alone.
+    #[inline(always)]
+    fn prefetch_far(self, p: *const f32) {
+        let _ = p;
+    }
+
     /// The same for a cache line that will be written.
     #[inline(always)]
     fn prefetch_write(self, p: *const f32) {

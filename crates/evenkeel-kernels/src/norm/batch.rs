@@ -7,10 +7,10 @@ use super::geometry::{
     Affine, AffineGradients, Groups, Shape, check_epsilon, check_momentum, check_optional,
 };
 use super::moments::{Saved, all_finite, blend};
-use super::scratch::with_f32;
 use super::slab::Slab;
 use crate::activation::Activation;
 use crate::error::{KernelError, Result, check_length};
+use crate::scratch::with_f32;
 
 /// Running statistics, which a training pass moves towards those of its batch.
 #[derive(Debug)]

@@ -14,8 +14,8 @@ use super::columns::{Columns, map_columns, sum_columns};
 use super::fused::with_fused;
 use super::geometry::{AffineGradients, check_epsilon, check_optional};
 use super::moments::{self, Saved, merge_pieces};
-use super::scratch::with_f32;
 use crate::error::{KernelError, Result, check_length, checked_product};
+use crate::scratch::with_f32;
 
 /// Measures a segment `x` of rows of `channels`: `measurement`, `[2, channels]`, receives the means and the sums of squared
 /// deviations.

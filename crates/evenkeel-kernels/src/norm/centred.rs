@@ -9,10 +9,10 @@ use super::columns::{Columns, map_columns, sum_columns};
 use super::fused::with_fused;
 use super::geometry::{Affine, AffineGradients, Groups};
 use super::moments::{Saved, measure, merge_channels, merge_pieces};
-use super::scratch::{with_f32, with_f64};
 use super::slab::{self, Passes, Slab};
 use crate::activation::{Activation, ActivationFunction};
 use crate::parallel::{DisjointMut, for_each_task};
+use crate::scratch::{with_f32, with_f64};
 use std::ops::Range;
 
 /// What both passes read, with lengths that the caller has checked.

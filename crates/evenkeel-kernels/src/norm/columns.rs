@@ -6,8 +6,8 @@
 //! [`TILE_ROWS`] terms at most before it is added to an f64. Lanes are columns, so a sum's order does not depend on the vector's
 //! width, nor on how many vectors are taken at a time.
 
-use super::scratch::with_f64;
 use crate::isa::{MAX_LANES, Simd, SimdOp, dispatch};
+use crate::scratch::with_f64;
 
 /// Rows of a tile.
 pub(super) const TILE_ROWS: usize = 8;
@@ -15,8 +15,11 @@ pub(super) const TILE_ROWS: usize = 8;
 const STRIP_COLUMNS: usize = 4 * MAX_LANES;
 
 /// How far ahead of itself a loop asks for memory, in elements: processors stop fetching ahead at the end of a page, and lose
-/// track where several arrays are read at once. A tile of 256 columns; less would be asked for within the tile, too late.
-const PREFETCH_AHEAD: usize = 256 * TILE_ROWS;
+/// track where several arrays are read at once.
+const PREFETCH_AHEAD: usize = 2048;
+/// The same for a loop whose strips jump from row to row. It asks for the second-level cache: a tile of many columns, the one that
+/// it asks for, sums and parameters are together more than a first-level cache of 32 KB, and what comes early would leave it again.
+const PREFETCH_AHEAD_OF_STRIPS: usize = 2 * PREFETCH_AHEAD;
 
 /// The elements that a step of a loop takes, `at..at + lanes` of every array, and the one `ahead` of them that it asks for.
 #[derive(Clone, Copy)]
@@ -26,6 +29,8 @@ pub(super) struct Place {
     pub lanes: usize,
     /// May wrap around, to stand for an element before `at`.
     pub ahead: usize,
+    /// Whether it is asked for into the second-level cache alone.
+    pub far: bool,
 }
 
 impl Place {
@@ -36,6 +41,7 @@ impl Place {
             at,
             lanes,
             ahead: PREFETCH_AHEAD,
+            far: false,
         }
     }
 }
@@ -46,13 +52,22 @@ impl Place {
 /// `place` must be inside of `values`, and its lanes at most `S::LANES`.
 #[inline(always)]
 pub(super) unsafe fn load<S: Simd>(simd: S, values: &[f32], place: Place) -> S::F32 {
-    let Place { at, lanes, ahead } = place;
+    let Place {
+        at,
+        lanes,
+        ahead,
+        far,
+    } = place;
     debug_assert!(lanes <= S::LANES && at + lanes <= values.len());
     // SAFETY: the caller's promise.
     unsafe {
         let p = values.as_ptr().add(at);
         if lanes == S::LANES {
-            simd.prefetch(p.wrapping_add(ahead));
+            if far {
+                simd.prefetch_far(p.wrapping_add(ahead));
+            } else {
+                simd.prefetch(p.wrapping_add(ahead));
+            }
             simd.load(p)
         } else {
             simd.load_partial(p, lanes)
@@ -334,13 +349,14 @@ impl<const N: usize, const P: usize, T: Terms<N, P>> SumColumns<'_, N, P, T> {
             let mut sums = [[simd.zero(); N]; G];
             let mut at = start + column;
             // Strips jump from row to row; what is asked for lies in order, as processors fetch it best.
-            let mut ask =
-                start + column * rows + PREFETCH_AHEAD.max(TILE_ROWS * self.columns.width);
+            let ahead = PREFETCH_AHEAD_OF_STRIPS.max(TILE_ROWS * self.columns.width);
+            let mut ask = start + column * rows + ahead;
             for _ in 0..rows {
                 for vector in 0..G {
                     let at = at + vector * S::LANES;
                     let mut place = Place::in_order(at, lanes);
                     if !WHOLE {
+                        place.far = true;
                         place.ahead = ask.wrapping_sub(at);
                         ask += S::LANES;
                     }

@@ -10,12 +10,12 @@ use super::columns::{Columns, Place, Terms, load, map_columns, store, sum_column
 use super::geometry::{Affine, Groups, Shape, check_epsilon, check_optional};
 use super::group::check_groups;
 use super::moments::{Saved, measure, merge_channels, merge_pieces};
-use super::scratch::with_f64;
 use super::slab::{self, Passes, Slab};
 use crate::activation::math;
 use crate::error::{Result, check_length};
 use crate::isa::Simd;
 use crate::parallel::DisjointMut;
+use crate::scratch::with_f64;
 use std::ops::Range;
 
 /// What both passes read.

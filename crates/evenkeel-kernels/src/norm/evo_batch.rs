@@ -12,12 +12,12 @@ use super::evo::{EvoNormGradients, fill};
 use super::geometry::{Affine, Shape, check_epsilon, check_momentum, check_optional};
 use super::instances::{Moments, map_pieces, with_moments, with_sums};
 use super::moments::{all_finite, blend};
-use super::scratch::with_f64;
 use super::slab::Slab;
 use crate::error::{Result, check_length};
 use crate::isa::Simd;
 use crate::memory::streams;
 use crate::parallel::DisjointMut;
+use crate::scratch::with_f64;
 
 /// What both passes read.
 #[derive(Clone, Copy, Debug)]

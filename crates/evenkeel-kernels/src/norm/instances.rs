@@ -3,9 +3,9 @@
 
 use super::centred::add_pieces;
 use super::moments::{measure, merge_pieces};
-use super::scratch::{with_f32, with_f64};
 use super::slab::Slab;
 use crate::parallel::{DisjointMut, for_each_task, for_each_task_backwards};
+use crate::scratch::{with_f32, with_f64};
 use std::ops::Range;
 
 /// Means and biased variances of instances, `[samples, channels]` each.

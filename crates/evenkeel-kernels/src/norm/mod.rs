@@ -42,7 +42,6 @@ mod moments;
 mod proxy_nodes;
 mod row;
 mod rows;
-mod scratch;
 mod slab;
 mod sum_rows;
 

@@ -1,8 +1,8 @@
 //! Mean and variance: measured piece by piece, merged in order.
 
 use super::columns::{Columns, Place, Sum, TILE_ROWS, Terms, load, sum_columns};
-use super::scratch::{with_f32, with_f64};
 use crate::isa::Simd;
+use crate::scratch::{with_f32, with_f64};
 
 /// Rows whose mean is the shift of a piece.
 const SHIFT_ROWS: usize = 4 * TILE_ROWS;

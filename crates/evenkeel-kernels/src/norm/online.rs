@@ -17,11 +17,11 @@ use super::fused::with_fused;
 use super::geometry::{Affine, AffineGradients, Shape, check_epsilon};
 use super::instances::{Moments, map_pieces, with_moments, with_sums};
 use super::moments::{Saved, all_finite};
-use super::scratch::{with_f32, with_f64};
 use super::slab::Slab;
 use crate::activation::{Activation, ActivationFunction};
 use crate::error::{KernelError, Result, check_length, checked_product};
 use crate::parallel::DisjointMut;
+use crate::scratch::{with_f32, with_f64};
 
 /// Arrays of `[batch, channels]` that the forward pass saves: the mean that a sample is normalized with, rounded to f32, and what that
 /// lost; the inverse deviation; the mean of the sample's normalized values, and their root mean square.

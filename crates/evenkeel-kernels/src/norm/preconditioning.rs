@@ -4,11 +4,11 @@
 
 use super::geometry::check_optional;
 use super::moments::{all_finite, measure, merge_pieces};
-use super::scratch::with_f64;
 use super::slab::Slab;
 use crate::error::{KernelError, Result, check_length, checked_product};
 use crate::isa::{Simd, SimdOp, dispatch};
 use crate::parallel::{DisjointMut, for_each_task};
+use crate::scratch::with_f64;
 
 /// Measures a layer's input `x`, rows of `mean.len()` channels, and merges mean and biased variance into those of `count` rows
 /// before it (Chan, Golub, LeVeque, 1979); with 0 rows before, they are overwritten.

@@ -18,12 +18,12 @@ use super::fused::with_fused;
 use super::geometry::{Affine, Groups, Shape, check_epsilon, check_optional};
 use super::group::check_groups;
 use super::proxy_nodes::{node_gradients, node_statistics};
-use super::scratch::with_f32;
 use super::slab::{self, Passes, Slab};
 use crate::activation::{Activation, ActivationFunction};
 use crate::error::{KernelError, Result, check_length};
 use crate::isa::Simd;
 use crate::parallel::DisjointMut;
+use crate::scratch::with_f32;
 use std::ops::Range;
 
 /// Arrays of `channels` values that [`statistics`] writes: the mean and the inverse deviation of the activated proxy, and four means

@@ -5,10 +5,10 @@
 use super::fused::with_fused;
 use super::moments::inverse_root;
 use super::proxy::{Proxy, STATISTICS};
-use super::scratch::{with_f32, with_f64};
 use crate::activation::ActivationFunction;
 use crate::isa::{MAX_LANES, Simd, SimdOp, dispatch};
 use crate::parallel::{DisjointMut, for_each_task, piece};
+use crate::scratch::{with_f32, with_f64};
 
 /// Nodes whose terms are added in f32.
 const RUN: usize = 8;

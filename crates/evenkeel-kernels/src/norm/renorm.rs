@@ -11,11 +11,11 @@ use super::centred::{self, sum_samples};
 use super::fused::with_fused;
 use super::geometry::{Affine, AffineGradients, Groups, Shape, check_epsilon};
 use super::moments::{Saved, all_finite};
-use super::scratch::with_f32;
 use super::slab::{self, Passes, Slab};
 use crate::activation::{Activation, ActivationFunction};
 use crate::error::{KernelError, Result, check_length};
 use crate::parallel::DisjointMut;
+use crate::scratch::with_f32;
 use std::ops::Range;
 
 /// What both passes read.

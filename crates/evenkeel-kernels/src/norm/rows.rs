@@ -6,11 +6,11 @@ use super::fused::with_fused;
 use super::geometry::{Affine, AffineGradients};
 use super::moments::Saved;
 use super::row::{Row, for_each_vector, row_statistics};
-use super::scratch::{with_f32, with_f64};
 use crate::activation::{Activation, ActivationFunction};
 use crate::isa::{MAX_LANES, Simd, SimdOp, dispatch};
 use crate::memory::streams;
 use crate::parallel::{DisjointMut, for_each_task, piece};
+use crate::scratch::{with_f32, with_f64};
 
 /// Elements of a piece, about.
 const PIECE_ELEMENTS: usize = 1 << 15;

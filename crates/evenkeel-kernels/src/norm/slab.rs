@@ -5,8 +5,8 @@
 //! all threads busy; then they share the pieces. A batch norm is one sample that holds all rows.
 
 use super::columns::{Columns, TILE_ROWS};
-use super::scratch::{with_f32, with_f64};
 use crate::parallel::{self, DisjointMut, for_each_task, for_each_task_backwards, piece};
+use crate::scratch::{with_f32, with_f64};
 use std::ops::Range;
 
 /// Elements of a piece, about: small enough to stay in a core's second-level cache beside its gradient.

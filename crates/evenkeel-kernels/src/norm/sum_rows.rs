@@ -2,10 +2,10 @@
 
 use super::centred::add_pieces;
 use super::columns::{Columns, Place, TILE_ROWS, load};
-use super::scratch::with_f64;
 use super::slab::Slab;
 use crate::isa::{Simd, SimdOp, dispatch};
 use crate::parallel::{DisjointMut, for_each_task};
+use crate::scratch::with_f64;
 
 /// `sums[column] = Σ_rows x[row, column]`, of `rows` rows as long as `sums`; zeros of no rows.
 ///

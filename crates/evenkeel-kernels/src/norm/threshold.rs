@@ -5,12 +5,12 @@
 
 use super::columns::{Place, Terms, load, map_columns, store_output, sum_columns};
 use super::geometry::check_optional;
-use super::scratch::{with_f32, with_f64};
 use super::slab::Slab;
 use crate::error::{KernelError, Result, check_length};
 use crate::isa::Simd;
 use crate::memory::streams;
 use crate::parallel::{DisjointMut, for_each_task};
+use crate::scratch::{with_f32, with_f64};
 
 /// `y = max(a + b, tau)`; `a`, `b` and `y` are `[rows, channels]`, tau `[channels]`. Equal values count as the sum, and NaN is passed on.
 ///

@@ -9,10 +9,10 @@ use super::geometry::Conv2dGeometry;
 use super::plan;
 use super::sweep::with_source;
 use super::window::{Views, destination_offsets, source_offsets, view_rows};
-use crate::gemm::scratch::{with_indices, with_scratch};
 use crate::gemm::target::Target;
 use crate::isa::{Simd, SimdOp, dispatch};
 use crate::parallel::{for_each_task, piece};
+use crate::scratch::{with_indices, with_scratch};
 use three::Windows;
 
 /// Output from input; lengths have been checked.

@@ -5,8 +5,8 @@ use super::lines::Lines;
 use super::squares::Scattered;
 use super::steps::Matrices;
 use crate::gemm::panels::{Panel, Panels, Strided, pack_panel};
-use crate::gemm::scratch::with_scratch;
 use crate::isa::{Simd, SimdOp, dispatch};
+use crate::scratch::with_scratch;
 use std::marker::PhantomData;
 use std::ops::Range;
 

@@ -10,10 +10,10 @@ use super::tiles::{Tiling, groups};
 use crate::gemm::lanes;
 use crate::gemm::panels::Panels;
 use crate::gemm::prepared::with_prepared_parts;
-use crate::gemm::scratch::with_scratch;
 use crate::gemm::target::Target;
 use crate::isa::dispatch;
 use crate::parallel::{DisjointMut, for_each_task, piece};
+use crate::scratch::with_scratch;
 use std::marker::PhantomData;
 
 /// Output from input; lengths have been checked, the kernel is 3×3 with the stride of `L`.

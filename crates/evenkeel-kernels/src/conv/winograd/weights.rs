@@ -10,10 +10,10 @@ use super::steps::{
 use super::tiles::Tiling;
 use crate::gemm::lanes;
 use crate::gemm::panels::Panels;
-use crate::gemm::scratch::with_scratch;
 use crate::gemm::target::Target;
 use crate::isa::dispatch;
 use crate::parallel::{for_each_task, piece};
+use crate::scratch::with_scratch;
 use std::marker::PhantomData;
 use std::ops::Range;
 

@@ -12,7 +12,7 @@ use crate::activation::Activation;
 use crate::error::{KernelError, Result, check_length};
 use crate::norm::geometry::{Affine, AffineGradients, Shape, check_optional};
 use crate::norm::kalman;
-use crate::norm::scratch::with_f32;
+use crate::scratch::with_f32;
 
 /// Arrays of `[groups, channels]` that the forward pass saves: those of [`kalman::forward()`], then the posterior's means and variances.
 pub const SAVED: usize = kalman::SAVED + 2;

@@ -4,8 +4,8 @@
 
 use super::transition::Transition;
 use crate::isa::{MAX_LANES, Simd, SimdOp, dispatch};
-use crate::norm::scratch::with_f64;
 use crate::parallel::DisjointMut;
+use crate::scratch::with_f64;
 use std::ops::Range;
 
 /// Values of a cache line.

@@ -14,9 +14,9 @@ use crate::norm::fused::with_fused;
 use crate::norm::geometry::{AffineGradients, Shape, check_optional};
 use crate::norm::instances::{map_pieces, with_sums};
 use crate::norm::moments::inverse_root;
-use crate::norm::scratch::with_f64;
 use crate::norm::slab::Slab;
 use crate::parallel::DisjointMut;
+use crate::scratch::with_f64;
 
 /// Where [`backward()`] writes besides the gradients of input, scale and offset.
 #[derive(Debug, Default)]

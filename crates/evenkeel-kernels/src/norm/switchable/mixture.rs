@@ -4,7 +4,7 @@ use super::{KINDS, SwitchableNorm};
 use crate::norm::geometry::Shape;
 use crate::norm::instances::Moments;
 use crate::norm::moments::Saved;
-use crate::norm::scratch::with_f64;
+use crate::scratch::with_f64;
 
 /// The softmax.
 fn softmax(logits: &[f32]) -> [f64; KINDS] {

@@ -14,10 +14,10 @@ pub use forward::forward;
 
 use super::geometry::{Affine, Shape, check_epsilon};
 use super::instances::Moments;
-use super::scratch::with_f64;
 use super::slab::Slab;
 use crate::activation::Activation;
 use crate::error::{Result, check_length};
+use crate::scratch::with_f64;
 
 /// Arrays of `[batch, channels]` that the forward pass saves: the mean of every instance rounded to f32 and what that lost, then the
 /// same of its standard deviation (whose square may not fit in f32).
