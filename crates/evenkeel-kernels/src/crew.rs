@@ -4,10 +4,10 @@
 //! that sleeps between two kernels comes when the work is done. So a thread of the pool that was woken once looks out for the next kernel
 //! for a while. It yields to others meanwhile, and whoever forks never depends on it: work that nobody has begun is taken back.
 //!
-//! Sharing small work does not always pay: where processors share no cache, what one thread has made costs the other more than making it
-//! (a convolution of two images takes two such threads twice as long as one), and in a virtual machine that changes within seconds. So it is
-//! tried now and then, both ways, and what was better is done meanwhile ([`Trials`]). Results do not depend on it.
+//! Sharing small work does not always pay (where processors share no cache, a convolution of two images takes two threads twice as long as
+//! one), so that it is tried now and then ([`Trials`]).
 
+use crate::trials::{Trials, Way, Work};
 use std::any::Any;
 use std::cell::{RefCell, UnsafeCell};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -25,14 +25,16 @@ static PROCESSORS: LazyLock<usize> =
     LazyLock::new(|| std::thread::available_parallelism().map_or(1, usize::from));
 
 /// Runs `body` here, and on up to `helpers` other threads of the current pool at the same time. It returns when all have returned; a panic
-/// of one of them goes on here. `work`: elementary operations in all.
-pub(crate) fn fork(helpers: usize, work: usize, body: &(dyn Fn() + Sync)) {
+/// of one of them goes on here.
+pub(crate) fn fork(helpers: usize, work: Work, body: &(dyn Fn() + Sync)) {
     // A fork inside of `body` has helpers of its own: those that the fork inside of the last one had.
     let mut forks = FORKS.with_borrow_mut(Vec::pop).unwrap_or_default();
-    let alone = forks.trials.alone(work);
-    let start = Instant::now();
+    let Way { alone, timed } = forks.trials.way(work);
+    let start = timed.then(Instant::now);
     let outcome = run(if alone { 0 } else { helpers }, &mut forks.seats, body);
-    forks.trials.note(work, alone, start.elapsed());
+    if let Some(start) = start {
+        forks.trials.note(work, alone, start.elapsed());
+    }
     FORKS.with_borrow_mut(|all| all.push(forks));
     if let Err(panic) = outcome {
         resume_unwind(panic);
@@ -78,81 +80,6 @@ struct Forks {
     /// Where its helpers look.
     seats: Vec<Arc<Seat>>,
     trials: Trials,
-}
-
-/// Shared work that takes longer, in seconds, is always shared.
-const LONG: f32 = 2e-4;
-/// Of so many forks of a thread, the first [`TRIES`] are all shared and the next all done alone: one after another, because helpers must
-/// be awake. A training step of a ResNet-20 has some 150.
-const PERIOD: usize = 8192;
-const TRIES: usize = 256;
-/// Amounts of work that are told apart.
-const AMOUNTS: usize = 256;
-
-/// Whether a thread shares its work or does it alone.
-#[derive(Default)]
-struct Trials {
-    forks: usize,
-    /// By amount of work; empty until the first is noted.
-    table: Vec<Trial>,
-}
-
-/// How long work of one amount took, in seconds; 0 where that is not known.
-#[derive(Clone, Copy, Default)]
-struct Trial {
-    work: usize,
-    shared: f32,
-    alone: f32,
-}
-
-impl Trials {
-    /// Whether the next fork's work is to be done alone.
-    fn alone(&self, work: usize) -> bool {
-        let trial = self
-            .table
-            .get(slot(work))
-            .filter(|trial| trial.work == work);
-        let Some(trial) = trial else { return false };
-        if trial.shared == 0.0 || trial.shared > LONG {
-            return false;
-        }
-        match self.forks % PERIOD / TRIES {
-            0 => false,
-            1 => true,
-            _ => trial.alone != 0.0 && trial.alone < trial.shared,
-        }
-    }
-
-    /// Notes what that took.
-    fn note(&mut self, work: usize, alone: bool, time: Duration) {
-        self.forks += 1;
-        if self.table.is_empty() {
-            self.table.resize(AMOUNTS, Trial::default());
-        }
-        let trial = &mut self.table[slot(work)];
-        if trial.work != work {
-            *trial = Trial {
-                work,
-                ..Trial::default()
-            };
-        }
-        let mean = if alone {
-            &mut trial.alone
-        } else {
-            &mut trial.shared
-        };
-        let time = time.as_secs_f32();
-        *mean = if *mean == 0.0 {
-            time
-        } else {
-            0.5 * (*mean + time)
-        };
-    }
-}
-
-/// Where an amount of work is noted: by the middle bits of a product, since amounts are mostly multiples of powers of two.
-fn slot(work: usize) -> usize {
-    ((work as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as usize % AMOUNTS
 }
 
 /// Nobody looks here.
@@ -274,6 +201,12 @@ mod tests {
     use super::*;
     use std::sync::atomic::AtomicUsize;
 
+    const WORK: Work = Work {
+        place: 0,
+        tasks: 1,
+        operations: 1,
+    };
+
     fn in_pool<R: Send>(threads: usize, body: impl FnOnce() -> R + Send) -> R {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
         pool.build().expect("a thread pool").install(body)
@@ -286,7 +219,7 @@ mod tests {
                 for _ in 0..200 {
                     let (runs, here) = (AtomicUsize::new(0), AtomicUsize::new(0));
                     let home = std::thread::current().id();
-                    fork(helpers, 1, &|| {
+                    fork(helpers, WORK, &|| {
                         runs.fetch_add(1, Ordering::Relaxed);
                         if std::thread::current().id() == home {
                             here.fetch_add(1, Ordering::Relaxed);
@@ -306,7 +239,7 @@ mod tests {
             // Ends only where two threads meet; the second time the helper is awake or asleep again.
             for pause in [0, 0, 5] {
                 std::thread::sleep(Duration::from_millis(pause));
-                fork(1, 1, &|| {
+                fork(1, WORK, &|| {
                     both.wait();
                 });
             }
@@ -318,8 +251,8 @@ mod tests {
         let count = AtomicUsize::new(0);
         let many = || {
             for _ in 0..50 {
-                fork(2, 1, &|| {
-                    fork(2, 1, &|| {
+                fork(2, WORK, &|| {
+                    fork(2, WORK, &|| {
                         count.fetch_add(1, Ordering::Relaxed);
                     });
                 });
@@ -338,7 +271,7 @@ mod tests {
     fn forks_inside_of_forks_use_the_same_helpers_again() {
         in_pool(2, || {
             for _ in 0..10 {
-                fork(1, 1, &|| fork(2, 1, &|| ()));
+                fork(1, WORK, &|| fork(2, WORK, &|| ()));
             }
             let seats: Vec<usize> =
                 FORKS.with_borrow(|all| all.iter().map(|forks| forks.seats.len()).collect());
@@ -353,7 +286,7 @@ mod tests {
             for on_helper in [false, true] {
                 let both = std::sync::Barrier::new(2);
                 let outcome = catch_unwind(AssertUnwindSafe(|| {
-                    fork(1, 1, &|| {
+                    fork(1, WORK, &|| {
                         both.wait();
                         let helps = std::thread::current().id() != home;
                         assert!(helps != on_helper, "on purpose");
@@ -361,39 +294,10 @@ mod tests {
                 }));
                 assert!(outcome.is_err(), "on the helper: {on_helper}");
                 let both = std::sync::Barrier::new(2);
-                fork(1, 1, &|| {
+                fork(1, WORK, &|| {
                     both.wait();
                 });
             }
         });
-    }
-
-    #[test]
-    fn short_work_goes_the_faster_way_and_comes_back() {
-        let mut trials = Trials::default();
-        let mut period = |shared: u64, alone: u64| {
-            let mut alones = 0;
-            for _ in 0..PERIOD {
-                let way = trials.alone(1000);
-                alones += usize::from(way);
-                let micros = if way { alone } else { shared };
-                trials.note(1000, way, Duration::from_micros(micros));
-            }
-            alones
-        };
-        assert_eq!(period(80, 40), PERIOD - TRIES);
-        // Both are known now: it turns at once, and comes back when it is tried again.
-        assert_eq!(period(40, 80), TRIES);
-        assert_eq!(period(80, 40), PERIOD - TRIES);
-        assert_eq!(period(201, 40), 0);
-    }
-
-    #[test]
-    fn long_work_is_always_shared() {
-        let mut trials = Trials::default();
-        for _ in 0..2 * PERIOD {
-            assert!(!trials.alone(5));
-            trials.note(5, false, Duration::from_micros(201));
-        }
     }
 }

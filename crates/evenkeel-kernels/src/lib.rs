@@ -32,5 +32,6 @@ mod scratch;
 pub mod softmax;
 #[cfg(test)]
 pub(crate) mod testing;
+mod trials;
 
 pub use error::{KernelError, Result};

@@ -4,14 +4,24 @@
 //! caller adds up in order after the join). Kernels run in whatever rayon pool is current.
 
 use crate::crew;
+use crate::trials::Work;
 use std::cell::Cell;
+use std::panic::Location;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Below this many elementary operations a kernel runs on the calling thread: a fork and join costs more.
-pub const SERIAL_BELOW: usize = 1 << 16;
+/// Below this many elementary operations a kernel runs on the calling thread: a fork and join costs more. Norms and other passes over
+/// the activations of two small images are above it, since a thread should find its image in its own cache in the next convolution.
+pub const SERIAL_BELOW: usize = 1 << 14;
+
+/// The elementary operations that take as long as `count` multiply-adds of a matrix product, which works in registers.
+#[inline]
+pub fn multiply_adds(count: usize) -> usize {
+    count / 4
+}
 
 /// Runs `task(0)`, …, `task(tasks - 1)`, in parallel when `work` (elementary operations in all) is worth a fork.
 #[inline]
+#[track_caller]
 pub fn for_each_task(tasks: usize, work: usize, task: impl Fn(usize) + Sync) {
     run_tasks(tasks, work, Order::Forwards, &task);
 }
@@ -19,6 +29,7 @@ pub fn for_each_task(tasks: usize, work: usize, task: impl Fn(usize) + Sync) {
 /// The same from the last task to the first: a second pass over memory that is larger than a cache starts with what the first pass
 /// left there.
 #[inline]
+#[track_caller]
 pub fn for_each_task_backwards(tasks: usize, work: usize, task: impl Fn(usize) + Sync) {
     run_tasks(tasks, work, Order::Backwards, &task);
 }
@@ -30,6 +41,7 @@ enum Order {
 }
 
 /// Not generic, so that rayon's machinery is compiled once and not for every kernel.
+#[track_caller]
 fn run_tasks(tasks: usize, work: usize, order: Order, task: &(dyn Fn(usize) + Sync)) {
     let run = |range: std::ops::Range<usize>, index: usize| match order {
         Order::Forwards => task(range.start + index),
@@ -47,6 +59,11 @@ fn run_tasks(tasks: usize, work: usize, order: Order, task: &(dyn Fn(usize) + Sy
     // them. A thread that is done helps with the other parts.
     let parts = threads.min(MAX_PARTS);
     let taken = [const { Taken(AtomicUsize::new(0)) }; MAX_PARTS];
+    let work = Work {
+        place: std::ptr::from_ref(Location::caller()).addr(),
+        tasks,
+        operations: work,
+    };
     crew::fork(threads - 1, work, &|| {
         let first = rayon::current_thread_index().unwrap_or(0);
         for part in (0..parts).map(|offset| (first + offset) % parts) {

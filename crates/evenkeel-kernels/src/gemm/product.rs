@@ -7,7 +7,7 @@ use super::rows::{RowProduct, Run};
 use super::target::Target;
 use crate::error::{Result, check_length, checked_product};
 use crate::isa::dispatch;
-use crate::parallel::{for_each_task, piece};
+use crate::parallel::{for_each_task, multiply_adds, piece};
 use crate::scratch::{with_indices, with_scratch};
 use std::ops::Range;
 
@@ -87,7 +87,7 @@ pub(super) fn product(
     with_scratch(packed_length, |packed| {
         pack(packed, panels, k, source);
         let packed = &*packed;
-        for_each_task(row_tasks * panel_tasks, m * n * k, |task| {
+        for_each_task(row_tasks * panel_tasks, multiply_adds(m * n * k), |task| {
             let rows = piece(task / panel_tasks, TASK_ROWS, m);
             let range = piece(task % panel_tasks, TASK_PANELS, panels.count());
             let c = target.from(rows.start * n);
