@@ -371,8 +371,9 @@ pub fn level() -> Level {
         Ok(Some(level)) => level,
         _ => best,
     };
-    CURRENT.store(level as u8, Ordering::Relaxed);
-    level
+    // Another thread may have forced one meanwhile.
+    let first = CURRENT.compare_exchange(0, level as u8, Ordering::Relaxed, Ordering::Relaxed);
+    first.err().and_then(Level::from_repr).unwrap_or(level)
 }
 
 /// What `EVENKEEL_ISA` asks for: nothing, a level this processor has, or an error that says what is wrong with it.
