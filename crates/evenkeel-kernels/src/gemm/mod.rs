@@ -10,6 +10,7 @@ pub(crate) mod prepared;
 pub(crate) mod rows;
 pub(crate) mod target;
 
+mod few_rows;
 mod linear;
 mod product;
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! `C = op(A)·op(B)`, and adding to C.
 
 use super::columns::{ColumnProduct, Right};
+use super::few_rows::FewRows;
 use super::lanes;
 use super::panels::{Panels, Strided, pack};
 use super::rows::{RowProduct, Run};
@@ -70,6 +71,22 @@ pub(super) fn product(
         check_length("bias", bias.len(), n)?;
     }
     if output.is_empty() {
+        return Ok(());
+    }
+    if !transpose_a && FewRows::pays(m, n, k, transpose_b) {
+        FewRows {
+            rows: m,
+            columns: n,
+            depth: k,
+            a,
+            b,
+            transposed: transpose_b,
+            bias,
+            accumulate,
+            // SAFETY: tasks write different columns of the output.
+            c: unsafe { Target::new(output) },
+        }
+        .run();
         return Ok(());
     }
     let panels = Panels::new(n, lanes());

@@ -87,6 +87,38 @@ fn products_match_ndarray() {
 }
 
 #[test]
+fn few_rows_match_ndarray() {
+    at_every_level(|| {
+        for m in 1..=9 {
+            for (n, k) in [(1, 1), (3, 7), (17, 65), (33, 3), (64, 63), (100, 16)] {
+                check(m, n, k);
+            }
+        }
+        for m in [1, 3, 8] {
+            // Several tasks, cut anywhere.
+            for (n, k) in [(515, 33), (2049, 17), (77, 1030), (5, 1200)] {
+                check(m, n, k);
+            }
+        }
+    });
+}
+
+#[test]
+fn a_row_has_the_same_bits_in_a_large_batch() {
+    at_every_level(|| {
+        let (n, k, many) = (133, 257, 50);
+        let (a, b, bias) = (values(many * k, 1), values(k * n, 2), values(n, 3));
+        let mut all = vec![0.0; many * n];
+        linear_forward(many, k, n, &a, &b, Some(&bias), &mut all).unwrap();
+        for m in 1..=9 {
+            let mut few = vec![f32::NAN; m * n];
+            linear_forward(m, k, n, &a[..m * k], &b, Some(&bias), &mut few).unwrap();
+            assert!(crate::testing::same_bits(&few, &all[..m * n]), "{m} rows");
+        }
+    });
+}
+
+#[test]
 fn linear_layers_and_their_gradients() {
     at_every_level(check_linear_layer);
 }
@@ -138,6 +170,13 @@ fn thread_counts_do_not_change_bits() {
         assert_same_bits_at_any_thread_count(|| {
             let mut c = vec![0.0; m * n];
             matmul(m, n, k, &a, transpose_a, &b, true, false, &mut c).unwrap();
+            vec![c]
+        });
+    }
+    for (m, transpose_b) in [(1, false), (5, false), (2, true), (8, true)] {
+        assert_same_bits_at_any_thread_count(|| {
+            let mut c = vec![0.0; m * n];
+            matmul(m, n, k, &a[..m * k], false, &b, transpose_b, false, &mut c).unwrap();
             vec![c]
         });
     }
