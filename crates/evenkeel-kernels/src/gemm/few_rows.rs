@@ -49,7 +49,7 @@ impl FewRows<'_> {
     pub fn run(self) {
         let (columns, depth) = (self.columns, self.depth);
         let width = if self.transposed {
-            (ELEMENTS / depth.max(1)).next_multiple_of(DOTS)
+            (ELEMENTS / depth.max(1)).max(1).next_multiple_of(DOTS)
         } else {
             let share = columns.div_ceil(TASKS).next_multiple_of(64);
             share.min(SUMS / self.rows)

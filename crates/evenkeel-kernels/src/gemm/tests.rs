@@ -104,6 +104,29 @@ fn few_rows_match_ndarray() {
 }
 
 #[test]
+fn few_rows_of_any_depth() {
+    let (n, k) = (5, 40_000);
+    let (a, b) = (values(2 * k, 1), values(n * k, 2));
+    let expected: Vec<f64> = (0..2 * n)
+        .map(|i| {
+            let (a, b) = (&a[i / n * k..][..k], &b[i % n * k..][..k]);
+            a.iter()
+                .zip(b)
+                .map(|(&a, &b)| f64::from(a) * f64::from(b))
+                .sum()
+        })
+        .collect();
+    at_every_level(|| {
+        let mut c = vec![f32::NAN; 2 * n];
+        matmul(2, n, k, &a, false, &b, true, false, &mut c).unwrap();
+        for (&c, &expected) in c.iter().zip(&expected) {
+            // Sums of thousands of terms in f32.
+            assert!((f64::from(c) - expected).abs() < 1e-3, "{c} for {expected}");
+        }
+    });
+}
+
+#[test]
 fn a_row_has_the_same_bits_in_a_large_batch() {
     at_every_level(|| {
         let (n, k, many) = (133, 257, 50);
