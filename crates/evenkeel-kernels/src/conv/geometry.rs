@@ -1,6 +1,7 @@
 //! The sizes of a 2-D convolution, checked once.
 
 use crate::error::{KernelError, Result, checked_product};
+use crate::parallel::multiply_adds;
 
 /// How the kernel moves over the image; the default is stride 1, no padding, no dilation, one group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -186,6 +187,11 @@ impl Conv2dGeometry {
     pub fn multiplications(&self) -> usize {
         self.output_length()
             .saturating_mul(self.kernel[0] * self.kernel[1] * self.group_inputs())
+    }
+
+    /// The same as work that threads may share.
+    pub(super) fn work(&self) -> usize {
+        multiply_adds(self.multiplications())
     }
 
     /// Input channels of one group.

@@ -9,7 +9,7 @@ use crate::gemm::prepared::with_prepared_parts;
 use crate::gemm::rows::RowProduct;
 use crate::gemm::target::Target;
 use crate::isa::dispatch;
-use crate::parallel::{DisjointMut, for_each_task, multiply_adds};
+use crate::parallel::{DisjointMut, for_each_task};
 use crate::scratch::{with_indices, with_scratch};
 
 /// Which way the weights are read.
@@ -91,7 +91,7 @@ fn sweep(
             }
             let offsets = &offsets[..];
             let panel_tasks = panels.count().div_ceil(plan.panels);
-            let work = multiply_adds(geometry.multiplications());
+            let work = geometry.work();
             for_each_task(plan.parts.count() * panel_tasks, work, |task| {
                 let part = plan.parts.part(task / panel_tasks);
                 let first_panel = task % panel_tasks * plan.panels;

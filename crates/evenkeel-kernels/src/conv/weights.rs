@@ -9,7 +9,7 @@ use crate::gemm::lanes;
 use crate::gemm::panels::{Panels, Strided, pack_rows};
 use crate::gemm::target::Target;
 use crate::isa::dispatch;
-use crate::parallel::{DisjointMut, for_each_task, for_each_task_backwards, multiply_adds, piece};
+use crate::parallel::{DisjointMut, for_each_task, for_each_task_backwards, piece};
 use crate::scratch::{with_indices, with_scratch};
 
 /// Bytes of one panel of the output's gradient that is multiplied with all strips of the input: two thirds of the first-level cache.
@@ -82,7 +82,7 @@ pub(super) fn backward_weights(
                 source_offsets(&views.frame, view, &tables, offsets);
                 let offsets = &offsets[..];
                 // The gradient of the input has just read the output's gradient from front to back: its end is still in cache.
-                let work = multiply_adds(geometry.multiplications());
+                let work = geometry.work();
                 for_each_task_backwards(segments * row_tasks, work, |task| {
                     let segment = task / row_tasks;
                     let blocks = &blocks[piece(task % row_tasks, task_blocks, blocks.len())];

@@ -16,7 +16,7 @@ use super::window::Parts;
 use crate::gemm::lanes;
 use crate::gemm::prepared::with_prepared;
 use crate::isa::dispatch;
-use crate::parallel::{DisjointMut, for_each_task, multiply_adds, piece};
+use crate::parallel::{DisjointMut, for_each_task, piece};
 use crate::scratch::with_scratch;
 use gradient::Sums;
 use kernel::{KernelGradient, KernelTransform};
@@ -66,44 +66,39 @@ pub(super) fn forward(
         });
     };
     with_prepared(kernel_length(geometry), transform, |kernel| {
-        for_each_task(
-            parts.count(),
-            multiply_adds(geometry.multiplications()),
-            |task| {
-                let part = parts.part(task);
-                let first =
-                    (part.images.start * height + part.rows.start * source::OUTPUTS) * width;
-                let last_row = (part.rows.end * source::OUTPUTS).min(height);
-                let end = ((part.images.end - 1) * height + last_row) * width;
-                // SAFETY: parts have different pixels.
-                let to = unsafe { outputs.part(first * columns..end * columns) };
-                let length = tiling.scratch_length();
-                with_scratch(products::scratch_length(tiling.lanes), |halves| {
-                    with_scratch(length, |scratch| {
-                        tiling.for_each_group(
-                            input,
-                            part.images,
-                            part.rows,
-                            scratch,
-                            |source, tiles| {
-                                dispatch(&mut Outputs {
-                                    source,
-                                    tiles,
-                                    channels: tiling.channels,
-                                    kernel,
-                                    bias,
-                                    columns,
-                                    width,
-                                    to: &mut *to,
-                                    first,
-                                    halves: &mut *halves,
-                                });
-                            },
-                        );
-                    });
+        for_each_task(parts.count(), geometry.work(), |task| {
+            let part = parts.part(task);
+            let first = (part.images.start * height + part.rows.start * source::OUTPUTS) * width;
+            let last_row = (part.rows.end * source::OUTPUTS).min(height);
+            let end = ((part.images.end - 1) * height + last_row) * width;
+            // SAFETY: parts have different pixels.
+            let to = unsafe { outputs.part(first * columns..end * columns) };
+            let length = tiling.scratch_length();
+            with_scratch(products::scratch_length(tiling.lanes), |halves| {
+                with_scratch(length, |scratch| {
+                    tiling.for_each_group(
+                        input,
+                        part.images,
+                        part.rows,
+                        scratch,
+                        |source, tiles| {
+                            dispatch(&mut Outputs {
+                                source,
+                                tiles,
+                                channels: tiling.channels,
+                                kernel,
+                                bias,
+                                columns,
+                                width,
+                                to: &mut *to,
+                                first,
+                                halves: &mut *halves,
+                            });
+                        },
+                    );
                 });
-            },
-        );
+            });
+        });
     });
 }
 
@@ -124,41 +119,37 @@ pub(super) fn backward_weights(
     let length = kernel_length(geometry);
     with_scratch(segments * length, |partials| {
         let sums = DisjointMut::new(partials);
-        for_each_task(
-            segments,
-            multiply_adds(geometry.multiplications()),
-            |segment| {
-                // SAFETY: segments have sums of their own.
-                let sums = unsafe { sums.part(segment * length..(segment + 1) * length) };
-                sums.fill(0.0);
-                let length = tiling.scratch_length();
-                with_scratch(gradient::scratch_length(tiling.lanes), |transformed| {
-                    with_scratch(length, |scratch| {
-                        for index in piece(segment, segment_parts, count) {
-                            let part = parts.part(index);
-                            tiling.for_each_group(
-                                input,
-                                part.images,
-                                part.rows,
-                                &mut *scratch,
-                                |source, tiles| {
-                                    dispatch(&mut Sums {
-                                        source,
-                                        tiles,
-                                        channels: tiling.channels,
-                                        gradient: output_gradient,
-                                        columns,
-                                        width,
-                                        sums: &mut *sums,
-                                        transformed: &mut *transformed,
-                                    });
-                                },
-                            );
-                        }
-                    });
+        for_each_task(segments, geometry.work(), |segment| {
+            // SAFETY: segments have sums of their own.
+            let sums = unsafe { sums.part(segment * length..(segment + 1) * length) };
+            sums.fill(0.0);
+            let length = tiling.scratch_length();
+            with_scratch(gradient::scratch_length(tiling.lanes), |transformed| {
+                with_scratch(length, |scratch| {
+                    for index in piece(segment, segment_parts, count) {
+                        let part = parts.part(index);
+                        tiling.for_each_group(
+                            input,
+                            part.images,
+                            part.rows,
+                            &mut *scratch,
+                            |source, tiles| {
+                                dispatch(&mut Sums {
+                                    source,
+                                    tiles,
+                                    channels: tiling.channels,
+                                    gradient: output_gradient,
+                                    columns,
+                                    width,
+                                    sums: &mut *sums,
+                                    transformed: &mut *transformed,
+                                });
+                            },
+                        );
+                    }
                 });
-            },
-        );
+            });
+        });
         dispatch(KernelGradient {
             partials,
             channels: geometry.in_channels(),

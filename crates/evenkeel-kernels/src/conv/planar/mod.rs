@@ -15,7 +15,7 @@ use super::geometry::Conv2dGeometry;
 use super::window::{Part, Parts};
 use crate::gemm::lanes;
 use crate::isa::dispatch;
-use crate::parallel::{DisjointMut, for_each_task, multiply_adds, piece};
+use crate::parallel::{DisjointMut, for_each_task, piece};
 use crate::scratch::{with_indices, with_scratch};
 use gradient::{Products, Totals, sums_length};
 pub(super) use plan::{is_planar_backward, is_planar_forward, is_planar_gradient};
@@ -235,48 +235,44 @@ pub(super) fn backward_weights(
         with_indices(|taps| {
             pass.taps(taps);
             let taps = &taps[..];
-            for_each_task(
-                segments,
-                multiply_adds(geometry.multiplications()),
-                |segment| {
-                    // SAFETY: every segment has its own gradient.
-                    let totals = unsafe { all.part(segment * weights..(segment + 1) * weights) };
-                    // Vectors of sums stay in the caches of the thread that adds them up; their lanes' sums are all that others read.
-                    with_scratch(length, |sums| {
-                        let range = piece(segment, segment_parts, count);
-                        for index in range.clone() {
-                            let part = parts.part(index);
-                            pass.with_source(input, &part, |planes| {
-                                with_scratch(outputs * pass.layout.stride, |gradient| {
-                                    dispatch(TakeApart {
-                                        tensor: output_gradient,
-                                        size: pass.size[1],
-                                        channels: outputs,
-                                        images: part.images.clone(),
-                                        first_row: part.rows.start as isize,
-                                        end_row: part.rows.end,
-                                        lines: pass.lines(&part),
-                                        left: 0,
-                                        layout: pass.layout,
-                                        planes: &mut *gradient,
-                                    });
-                                    dispatch(Products {
-                                        planes,
-                                        gradient,
-                                        stride: pass.layout.stride,
-                                        taps,
-                                        channels: pass.channels,
-                                        sums: &mut *sums,
-                                        accumulate: index > range.start,
-                                        length: pass.length(&part),
-                                    });
+            for_each_task(segments, geometry.work(), |segment| {
+                // SAFETY: every segment has its own gradient.
+                let totals = unsafe { all.part(segment * weights..(segment + 1) * weights) };
+                // Vectors of sums stay in the caches of the thread that adds them up; their lanes' sums are all that others read.
+                with_scratch(length, |sums| {
+                    let range = piece(segment, segment_parts, count);
+                    for index in range.clone() {
+                        let part = parts.part(index);
+                        pass.with_source(input, &part, |planes| {
+                            with_scratch(outputs * pass.layout.stride, |gradient| {
+                                dispatch(TakeApart {
+                                    tensor: output_gradient,
+                                    size: pass.size[1],
+                                    channels: outputs,
+                                    images: part.images.clone(),
+                                    first_row: part.rows.start as isize,
+                                    end_row: part.rows.end,
+                                    lines: pass.lines(&part),
+                                    left: 0,
+                                    layout: pass.layout,
+                                    planes: &mut *gradient,
+                                });
+                                dispatch(Products {
+                                    planes,
+                                    gradient,
+                                    stride: pass.layout.stride,
+                                    taps,
+                                    channels: pass.channels,
+                                    sums: &mut *sums,
+                                    accumulate: index > range.start,
+                                    length: pass.length(&part),
                                 });
                             });
-                        }
-                        dispatch(Totals { sums, totals });
-                    });
-                },
-            );
+                        });
+                    }
+                    dispatch(Totals { sums, totals });
+                });
+            });
         });
         let (first, others) = partials.split_at(weights);
         weight_gradient.copy_from_slice(first);

@@ -22,7 +22,7 @@ use crate::gemm::prepared::with_prepared;
 use crate::gemm::rows::{RowProduct, Run};
 use crate::gemm::target::Target;
 use crate::isa::{MAX_LANES, dispatch};
-use crate::parallel::{DisjointMut, for_each_task, multiply_adds, piece};
+use crate::parallel::{DisjointMut, for_each_task, piece};
 use crate::scratch::{with_indices, with_scratch};
 use narrow::Narrow;
 pub(super) use points::{Four, Three};
@@ -144,49 +144,45 @@ pub(super) fn forward<P: Points<TAPS, POINTS>, const TAPS: usize, const POINTS: 
             let tiles = offsets.len();
             offsets.extend((0..group).map(|tile| tile * padded));
             let (a_offsets, c_offsets) = offsets.split_at(tiles);
-            for_each_task(
-                pass.parts.count(),
-                multiply_adds(geometry.multiplications()),
-                |task| {
-                    let part = pass.parts.part(task);
-                    let (first, pixels, tiles) = pass.extent(&part);
-                    // SAFETY: parts have different pixels.
-                    let to = unsafe { outputs.part(first * columns..(first + pixels) * columns) };
-                    pass.with_transformed::<P, TAPS, POINTS>(input, &part, |transformed| {
-                        with_scratch(POINTS * group * padded, |products| {
-                            for start in (0..tiles).step_by(group) {
-                                let range = start..(start + group).min(tiles);
-                                for point in 0..POINTS {
-                                    let length = range.len() * padded;
-                                    let c = &mut products[point * length..(point + 1) * length];
-                                    dispatch(RowProduct {
-                                        a: &transformed[point * pass.layout.point()..],
-                                        a_offsets: &a_offsets[range.clone()],
-                                        runs: &runs,
-                                        b: &packed[point * matrix..(point + 1) * matrix],
-                                        panels,
-                                        range: 0..panels.count(),
-                                        // SAFETY: nothing else uses these products while they are written.
-                                        c: unsafe { Target::new(c) },
-                                        c_offsets: &c_offsets[..range.len()],
-                                        bias: None,
-                                        accumulate: false,
-                                    });
-                                }
-                                dispatch(ResultTransform::<P, TAPS, POINTS> {
-                                    products,
+            for_each_task(pass.parts.count(), geometry.work(), |task| {
+                let part = pass.parts.part(task);
+                let (first, pixels, tiles) = pass.extent(&part);
+                // SAFETY: parts have different pixels.
+                let to = unsafe { outputs.part(first * columns..(first + pixels) * columns) };
+                pass.with_transformed::<P, TAPS, POINTS>(input, &part, |transformed| {
+                    with_scratch(POINTS * group * padded, |products| {
+                        for start in (0..tiles).step_by(group) {
+                            let range = start..(start + group).min(tiles);
+                            for point in 0..POINTS {
+                                let length = range.len() * padded;
+                                let c = &mut products[point * length..(point + 1) * length];
+                                dispatch(RowProduct {
+                                    a: &transformed[point * pass.layout.point()..],
+                                    a_offsets: &a_offsets[range.clone()],
+                                    runs: &runs,
+                                    b: &packed[point * matrix..(point + 1) * matrix],
                                     panels,
-                                    bias,
-                                    range,
-                                    to: &mut *to,
-                                    width: pass.size[1],
-                                    points: PhantomData,
+                                    range: 0..panels.count(),
+                                    // SAFETY: nothing else uses these products while they are written.
+                                    c: unsafe { Target::new(c) },
+                                    c_offsets: &c_offsets[..range.len()],
+                                    bias: None,
+                                    accumulate: false,
                                 });
                             }
-                        });
+                            dispatch(ResultTransform::<P, TAPS, POINTS> {
+                                products,
+                                panels,
+                                bias,
+                                range,
+                                to: &mut *to,
+                                width: pass.size[1],
+                                points: PhantomData,
+                            });
+                        }
                     });
-                },
-            );
+                });
+            });
         });
     });
 }
@@ -216,30 +212,26 @@ fn narrow_forward<P: Points<TAPS, POINTS>, const TAPS: usize, const POINTS: usiz
         with_indices(|offsets| {
             pass.offsets(offsets);
             let offsets = &offsets[..];
-            for_each_task(
-                pass.parts.count(),
-                multiply_adds(geometry.multiplications()),
-                |task| {
-                    let part = pass.parts.part(task);
-                    let (first, pixels, tiles) = pass.extent(&part);
-                    // SAFETY: parts have different pixels.
-                    let to = unsafe { outputs.part(first * columns..(first + pixels) * columns) };
-                    pass.with_transformed::<P, TAPS, POINTS>(input, &part, |source| {
-                        dispatch(Narrow::<P, TAPS, POINTS> {
-                            source,
-                            layout: pass.layout,
-                            offsets: &offsets[..tiles],
-                            depth: pass.depth,
-                            kernel,
-                            bias,
-                            columns,
-                            to,
-                            width: pass.size[1],
-                            points: PhantomData,
-                        });
+            for_each_task(pass.parts.count(), geometry.work(), |task| {
+                let part = pass.parts.part(task);
+                let (first, pixels, tiles) = pass.extent(&part);
+                // SAFETY: parts have different pixels.
+                let to = unsafe { outputs.part(first * columns..(first + pixels) * columns) };
+                pass.with_transformed::<P, TAPS, POINTS>(input, &part, |source| {
+                    dispatch(Narrow::<P, TAPS, POINTS> {
+                        source,
+                        layout: pass.layout,
+                        offsets: &offsets[..tiles],
+                        depth: pass.depth,
+                        kernel,
+                        bias,
+                        columns,
+                        to,
+                        width: pass.size[1],
+                        points: PhantomData,
                     });
-                },
-            );
+                });
+            });
         });
     });
 }
@@ -305,55 +297,49 @@ pub(super) fn backward_weights<P: Points<TAPS, POINTS>, const TAPS: usize, const
         with_indices(|offsets| {
             pass.offsets(offsets);
             let offsets = &offsets[..];
-            for_each_task(
-                segments,
-                multiply_adds(geometry.multiplications()),
-                |segment| {
-                    let range = piece(segment, segment_parts, count);
-                    for index in range.clone() {
-                        let part = pass.parts.part(index);
-                        let (first, pixels, tiles) = pass.extent(&part);
-                        let gradient =
-                            &output_gradient[first * columns..(first + pixels) * columns];
-                        pass.with_transformed::<P, TAPS, POINTS>(input, &part, |transformed| {
-                            with_scratch(POINTS * group * padded, |panels_of_points| {
-                                for start in (0..tiles).step_by(group) {
-                                    let strip = start..(start + group).min(tiles);
-                                    dispatch(GradientTransform::<P, TAPS, POINTS> {
-                                        gradient,
-                                        width: pass.size[1],
-                                        range: strip.clone(),
+            for_each_task(segments, geometry.work(), |segment| {
+                let range = piece(segment, segment_parts, count);
+                for index in range.clone() {
+                    let part = pass.parts.part(index);
+                    let (first, pixels, tiles) = pass.extent(&part);
+                    let gradient = &output_gradient[first * columns..(first + pixels) * columns];
+                    pass.with_transformed::<P, TAPS, POINTS>(input, &part, |transformed| {
+                        with_scratch(POINTS * group * padded, |panels_of_points| {
+                            for start in (0..tiles).step_by(group) {
+                                let strip = start..(start + group).min(tiles);
+                                dispatch(GradientTransform::<P, TAPS, POINTS> {
+                                    gradient,
+                                    width: pass.size[1],
+                                    range: strip.clone(),
+                                    panels,
+                                    to: &mut *panels_of_points,
+                                    points: PhantomData,
+                                });
+                                let length = strip.len() * padded;
+                                for point in 0..POINTS {
+                                    dispatch(ColumnProduct {
+                                        a: &transformed[point * pass.layout.point()..],
+                                        a_offsets: &offsets[strip.clone()],
+                                        a_start: 0,
+                                        count: pass.depth,
+                                        b: Right::Packed {
+                                            values: &panels_of_points[point * length..][..length],
+                                            rows: strip.len(),
+                                            first: 0,
+                                        },
                                         panels,
-                                        to: &mut *panels_of_points,
-                                        points: PhantomData,
+                                        range: 0..panels.count(),
+                                        c: target.from((segment * POINTS + point) * matrix),
+                                        c_stride: columns,
+                                        accumulate: index > range.start || start > 0,
+                                        ahead: [&[]; 2],
                                     });
-                                    let length = strip.len() * padded;
-                                    for point in 0..POINTS {
-                                        dispatch(ColumnProduct {
-                                            a: &transformed[point * pass.layout.point()..],
-                                            a_offsets: &offsets[strip.clone()],
-                                            a_start: 0,
-                                            count: pass.depth,
-                                            b: Right::Packed {
-                                                values: &panels_of_points[point * length..]
-                                                    [..length],
-                                                rows: strip.len(),
-                                                first: 0,
-                                            },
-                                            panels,
-                                            range: 0..panels.count(),
-                                            c: target.from((segment * POINTS + point) * matrix),
-                                            c_stride: columns,
-                                            accumulate: index > range.start || start > 0,
-                                            ahead: [&[]; 2],
-                                        });
-                                    }
                                 }
-                            });
+                            }
                         });
-                    }
-                },
-            );
+                    });
+                }
+            });
         });
         unpack_gradient::<P, TAPS, POINTS>(geometry, &pass, partials, weight_gradient);
     });

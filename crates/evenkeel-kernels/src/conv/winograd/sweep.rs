@@ -12,7 +12,7 @@ use crate::gemm::panels::Panels;
 use crate::gemm::prepared::with_prepared_parts;
 use crate::gemm::target::Target;
 use crate::isa::dispatch;
-use crate::parallel::{DisjointMut, for_each_task, multiply_adds, piece};
+use crate::parallel::{DisjointMut, for_each_task, piece};
 use crate::scratch::with_scratch;
 use std::marker::PhantomData;
 
@@ -198,74 +198,70 @@ impl<
             |panel: usize, packed: &DisjointMut<'_, f32>| self.transform_kernels(panel, packed);
         let (length, work) = (kernel_layout.length(panels), 4 * self.weight.len());
         with_prepared_parts(length, panels.count(), work, transform, |packed| {
-            for_each_task(
-                tasks,
-                multiply_adds(self.geometry.multiplications()),
-                |task| {
-                    let length = source_layout.length() + product_layout.length();
-                    with_scratch(length + source_layout.tile, |scratch| {
-                        let (transformed, scratch) = scratch.split_at_mut(source_layout.length());
-                        let (products, zeros) = scratch.split_at_mut(product_layout.length());
-                        zeros.fill(0.0);
-                        for group in groups(tiles(task), plan.group) {
-                            dispatch(TransformSource::<L, SOURCE, KERNEL, PRODUCT, OUT> {
+            for_each_task(tasks, self.geometry.work(), |task| {
+                let length = source_layout.length() + product_layout.length();
+                with_scratch(length + source_layout.tile, |scratch| {
+                    let (transformed, scratch) = scratch.split_at_mut(source_layout.length());
+                    let (products, zeros) = scratch.split_at_mut(product_layout.length());
+                    zeros.fill(0.0);
+                    for group in groups(tiles(task), plan.group) {
+                        dispatch(TransformSource::<L, SOURCE, KERNEL, PRODUCT, OUT> {
+                            tiling: self.tiling,
+                            tiles: group.clone(),
+                            channels: 0..rows,
+                            source: self.source,
+                            zeros,
+                            layout: source_layout,
+                            // SAFETY: this task's own.
+                            to: unsafe { Target::new(transformed) },
+                            lines: PhantomData,
+                        });
+                        // What the next group reads, also if it is the next task's; and what this one will write.
+                        let (next, written) = if ahead {
+                            let next = group.end..group.end + plan.group;
+                            let written = self.tiling.covers(group.clone(), panels.columns());
+                            (
+                                Soon::read(self.source, self.tiling.reads(next, SOURCE)),
+                                Soon::write(self.target, written),
+                            )
+                        } else {
+                            (Soon::NOTHING, Soon::NOTHING)
+                        };
+                        for index in 0..panels.count() {
+                            let panel = panels.panel(index);
+                            dispatch(Multiply {
+                                pairs: L::ELEMENTS.pairs.as_flattened(),
+                                a: transformed,
+                                a_layout: source_layout,
+                                tiles: 0..group.len(),
+                                channels: 0..rows,
+                                b: &packed[kernel_layout.start(panels, index)..],
+                                b_layout: kernel_layout,
+                                panel,
+                                c: products,
+                                c_layout: product_layout,
+                                accumulate: false,
+                                lanes: panels.lanes(),
+                                soon: [
+                                    next.part(index, panels.count()),
+                                    if index == 0 { written } else { Soon::NOTHING },
+                                ],
+                            });
+                            dispatch(TransformOutput::<L, SOURCE, KERNEL, PRODUCT, OUT> {
                                 tiling: self.tiling,
                                 tiles: group.clone(),
-                                channels: 0..rows,
-                                source: self.source,
-                                zeros,
-                                layout: source_layout,
-                                // SAFETY: this task's own.
-                                to: unsafe { Target::new(transformed) },
+                                products,
+                                layout: product_layout,
+                                panels,
+                                panel,
+                                bias: self.bias,
+                                target: self.target,
                                 lines: PhantomData,
                             });
-                            // What the next group reads, also if it is the next task's; and what this one will write.
-                            let (next, written) = if ahead {
-                                let next = group.end..group.end + plan.group;
-                                let written = self.tiling.covers(group.clone(), panels.columns());
-                                (
-                                    Soon::read(self.source, self.tiling.reads(next, SOURCE)),
-                                    Soon::write(self.target, written),
-                                )
-                            } else {
-                                (Soon::NOTHING, Soon::NOTHING)
-                            };
-                            for index in 0..panels.count() {
-                                let panel = panels.panel(index);
-                                dispatch(Multiply {
-                                    pairs: L::ELEMENTS.pairs.as_flattened(),
-                                    a: transformed,
-                                    a_layout: source_layout,
-                                    tiles: 0..group.len(),
-                                    channels: 0..rows,
-                                    b: &packed[kernel_layout.start(panels, index)..],
-                                    b_layout: kernel_layout,
-                                    panel,
-                                    c: products,
-                                    c_layout: product_layout,
-                                    accumulate: false,
-                                    lanes: panels.lanes(),
-                                    soon: [
-                                        next.part(index, panels.count()),
-                                        if index == 0 { written } else { Soon::NOTHING },
-                                    ],
-                                });
-                                dispatch(TransformOutput::<L, SOURCE, KERNEL, PRODUCT, OUT> {
-                                    tiling: self.tiling,
-                                    tiles: group.clone(),
-                                    products,
-                                    layout: product_layout,
-                                    panels,
-                                    panel,
-                                    bias: self.bias,
-                                    target: self.target,
-                                    lines: PhantomData,
-                                });
-                            }
                         }
-                    });
-                },
-            );
+                    }
+                });
+            });
         });
     }
 
@@ -322,69 +318,65 @@ impl<
                 // Group after group, so that a thread takes the tiles that it transformed.
                 let groups = tiles.len().div_ceil(plan.group);
                 let panel_tasks = panels.count().div_ceil(plan.panels);
-                for_each_task(
-                    groups * panel_tasks,
-                    multiply_adds(self.geometry.multiplications()),
-                    |task| {
-                        let group = piece(task / panel_tasks, plan.group, tiles.len());
-                        let range = piece(task % panel_tasks, plan.panels, panels.count());
-                        let begin = panels.panel(range.start).start;
-                        let widths = range.clone().map(|index| panels.panel(index).width);
-                        let product_layout = Layout::new(plan.group, widths.sum(), Self::PRODUCTS);
-                        let kernel_length = range
-                            .clone()
-                            .map(|index| self.matrices(CHANNELS).panel_length(panels.panel(index)))
-                            .max()
-                            .unwrap_or(0);
-                        with_scratch(kernel_length + product_layout.length(), |scratch| {
-                            let (kernel, products) = scratch.split_at_mut(kernel_length);
-                            for channel in (0..rows).step_by(CHANNELS) {
-                                let channels = channel..(channel + CHANNELS).min(rows);
-                                for index in range.clone() {
-                                    let panel = panels.panel(index);
-                                    transform_panel::<L, SOURCE, KERNEL, PRODUCT, OUT>(
-                                        self.geometry,
-                                        self.direction,
-                                        panels,
-                                        panel,
-                                        channels.clone(),
-                                        self.weight,
-                                        kernel,
-                                    );
-                                    dispatch(Multiply {
-                                        pairs: L::ELEMENTS.pairs.as_flattened(),
-                                        a: transformed,
-                                        a_layout: source_layout,
-                                        tiles: group.clone(),
-                                        channels: channels.clone(),
-                                        b: kernel,
-                                        b_layout: self.matrices(channels.len()),
-                                        panel,
-                                        c: &mut products[(panel.start - begin) * plan.group..],
-                                        c_layout: product_layout,
-                                        accumulate: channel > 0,
-                                        lanes: panels.lanes(),
-                                        soon: [Soon::NOTHING; 2],
-                                    });
-                                }
-                            }
+                for_each_task(groups * panel_tasks, self.geometry.work(), |task| {
+                    let group = piece(task / panel_tasks, plan.group, tiles.len());
+                    let range = piece(task % panel_tasks, plan.panels, panels.count());
+                    let begin = panels.panel(range.start).start;
+                    let widths = range.clone().map(|index| panels.panel(index).width);
+                    let product_layout = Layout::new(plan.group, widths.sum(), Self::PRODUCTS);
+                    let kernel_length = range
+                        .clone()
+                        .map(|index| self.matrices(CHANNELS).panel_length(panels.panel(index)))
+                        .max()
+                        .unwrap_or(0);
+                    with_scratch(kernel_length + product_layout.length(), |scratch| {
+                        let (kernel, products) = scratch.split_at_mut(kernel_length);
+                        for channel in (0..rows).step_by(CHANNELS) {
+                            let channels = channel..(channel + CHANNELS).min(rows);
                             for index in range.clone() {
                                 let panel = panels.panel(index);
-                                dispatch(TransformOutput::<L, SOURCE, KERNEL, PRODUCT, OUT> {
-                                    tiling: self.tiling,
-                                    tiles: first + group.start..first + group.end,
-                                    products: &products[(panel.start - begin) * plan.group..],
-                                    layout: product_layout,
+                                transform_panel::<L, SOURCE, KERNEL, PRODUCT, OUT>(
+                                    self.geometry,
+                                    self.direction,
                                     panels,
                                     panel,
-                                    bias: self.bias,
-                                    target: self.target,
-                                    lines: PhantomData,
+                                    channels.clone(),
+                                    self.weight,
+                                    kernel,
+                                );
+                                dispatch(Multiply {
+                                    pairs: L::ELEMENTS.pairs.as_flattened(),
+                                    a: transformed,
+                                    a_layout: source_layout,
+                                    tiles: group.clone(),
+                                    channels: channels.clone(),
+                                    b: kernel,
+                                    b_layout: self.matrices(channels.len()),
+                                    panel,
+                                    c: &mut products[(panel.start - begin) * plan.group..],
+                                    c_layout: product_layout,
+                                    accumulate: channel > 0,
+                                    lanes: panels.lanes(),
+                                    soon: [Soon::NOTHING; 2],
                                 });
                             }
-                        });
-                    },
-                );
+                        }
+                        for index in range.clone() {
+                            let panel = panels.panel(index);
+                            dispatch(TransformOutput::<L, SOURCE, KERNEL, PRODUCT, OUT> {
+                                tiling: self.tiling,
+                                tiles: first + group.start..first + group.end,
+                                products: &products[(panel.start - begin) * plan.group..],
+                                layout: product_layout,
+                                panels,
+                                panel,
+                                bias: self.bias,
+                                target: self.target,
+                                lines: PhantomData,
+                            });
+                        }
+                    });
+                });
             });
         }
     }

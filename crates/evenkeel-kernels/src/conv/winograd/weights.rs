@@ -12,7 +12,7 @@ use crate::gemm::lanes;
 use crate::gemm::panels::Panels;
 use crate::gemm::target::Target;
 use crate::isa::dispatch;
-use crate::parallel::{for_each_task, multiply_adds, piece};
+use crate::parallel::{for_each_task, piece};
 use crate::scratch::with_scratch;
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -120,7 +120,7 @@ impl<
                 let panel_tasks = panels.count().div_ceil(plan.panels);
                 let channel_tasks = rows.div_ceil(plan.channels);
                 let segment_tasks = panel_tasks * channel_tasks;
-                let work = multiply_adds(self.geometry.multiplications());
+                let work = self.geometry.work();
                 for_each_task(segments * segment_tasks, work, |task| {
                     let (segment, task) = (task / segment_tasks, task % segment_tasks);
                     self.sum(
@@ -263,7 +263,7 @@ impl<
             }
             let (inputs, gradients) = (&*inputs, &*gradients);
             let blocks = rows.div_ceil(self.plan.channels);
-            let work = multiply_adds(self.geometry.multiplications());
+            let work = self.geometry.work();
             for_each_task(blocks * panels.count(), work, |task| {
                 let channels = piece(task / panels.count(), self.plan.channels, rows);
                 let panel = panels.panel(task % panels.count());
