@@ -3,6 +3,7 @@
 //! In NHWC both factors of every rank-one update are consecutive floats (the window's channels, the gradient's channels), so
 //! the left-hand matrix is read where it lies.
 
+use super::ahead::{Ahead, Ask};
 use super::panels::{Panel, Panels};
 use super::target::Target;
 use crate::isa::{Simd, SimdOp};
@@ -110,83 +111,6 @@ impl Right<'_> {
     }
 }
 
-/// Memory that is asked for line by line while a kernel computes, so that reading it later does not wait.
-#[derive(Clone, Copy)]
-pub(crate) struct Ahead {
-    next: *const f32,
-    /// Bytes for every step of the kernel's inner loop.
-    step: usize,
-    /// Where the memory ends, and what is asked for after it.
-    end: *const f32,
-    then: [*const f32; 2],
-}
-
-impl Ahead {
-    /// Nothing: `here` is asked for again and again, which costs nothing where it is in cache.
-    #[inline(always)]
-    pub(crate) fn none(here: *const f32) -> Ahead {
-        Ahead::stream(here, 0)
-    }
-
-    /// All of both slices within `steps` steps, as far as a line a step gets; nothing, `here`, where they are empty.
-    #[inline(always)]
-    fn all(values: [&[f32]; 2], steps: usize, here: *const f32) -> Ahead {
-        let bytes = size_of_val(values[0]) + size_of_val(values[1]);
-        if bytes == 0 {
-            return Ahead::none(here);
-        }
-        let [mut first, mut then] = values.map(<[f32]>::as_ptr_range);
-        if first.is_empty() {
-            std::mem::swap(&mut first, &mut then);
-        }
-        Ahead {
-            next: first.start,
-            // The last step of each may reach beyond it.
-            step: bytes.div_ceil(steps.saturating_sub(2).max(1)).min(64),
-            end: first.end,
-            then: [then.start, then.end],
-        }
-    }
-
-    /// `step` bytes a step, from `next` on.
-    #[inline(always)]
-    pub(crate) fn stream(next: *const f32, step: usize) -> Ahead {
-        Ahead {
-            next,
-            step,
-            end: std::ptr::without_provenance(usize::MAX),
-            then: [next; 2],
-        }
-    }
-
-    /// The next `step` bytes.
-    #[inline(always)]
-    pub(crate) fn advance<S: Simd>(&mut self, s: S) {
-        s.prefetch(self.next);
-        self.next = self.next.wrapping_byte_add(self.step);
-    }
-
-    /// The same, then the memory that comes after `end`, then nothing.
-    #[inline(always)]
-    fn advance_through<S: Simd>(&mut self, s: S) {
-        self.advance(s);
-        if self.next >= self.end {
-            let [next, end] = self.then;
-            *self = if next < end {
-                Ahead {
-                    next,
-                    end,
-                    then: [end; 2],
-                    ..*self
-                }
-            } else {
-                // The last line again: an empty slice may point nowhere, and asking there takes a walk through the page tables.
-                Ahead::none(self.next.wrapping_byte_sub(self.step))
-            };
-        }
-    }
-}
-
 impl ColumnProduct<'_> {
     #[inline(always)]
     fn check(&self, lanes: usize) {
@@ -234,7 +158,7 @@ pub(crate) unsafe fn column_tile<S: Simd, const MR: usize, const NV: usize>(
         for offset in offsets {
             // One vector is bound by loads, of which this is one.
             if NV > 1 {
-                next.advance_through(s);
+                next.advance(s);
             }
             let a = a.add(offset);
             let mut vectors = [s.zero(); NV];
@@ -338,7 +262,8 @@ impl SimdOp for ColumnProduct<'_> {
     fn call<S: Simd>(self, s: S) {
         self.check(S::LANES);
         let tiles = self.count.div_ceil(12) * self.range.len();
-        let mut ahead = Ahead::all(self.ahead, tiles * self.a_offsets.len(), self.a.as_ptr());
+        let soon = self.ahead.map(<[f32]>::as_ptr_range);
+        let mut ahead = Ahead::all(soon, tiles * self.a_offsets.len(), self.a.as_ptr());
         for first in (0..self.count).step_by(BLOCK) {
             let rows = first..(first + BLOCK).min(self.count);
             for index in self.range.clone() {
@@ -365,65 +290,5 @@ impl SimdOp for ColumnProduct<'_> {
                 }
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::isa::dispatch;
-
-    /// Distances, in floats from `here`, of what is asked for in some steps.
-    struct Asked<'a> {
-        values: [&'a [f32]; 2],
-        here: &'a [f32],
-        steps: usize,
-    }
-
-    impl SimdOp for Asked<'_> {
-        type Output = Vec<isize>;
-
-        #[inline(always)]
-        fn call<S: Simd>(self, s: S) -> Vec<isize> {
-            let here = self.here.as_ptr();
-            let mut ahead = Ahead::all(self.values, self.steps, here);
-            let mut asked = Vec::new();
-            for _ in 0..self.steps {
-                asked.push((ahead.next as isize - here as isize) / 4);
-                ahead.advance_through(s);
-            }
-            asked
-        }
-    }
-
-    #[test]
-    fn every_line_of_both_slices_is_asked_for() {
-        let memory = vec![0.0; 4096];
-        for (first, then, steps) in [
-            (0..1600, 2000..2640, 145),
-            (0..1600, 2000..2640, 1000),
-            (0..1600, 0..0, 140),
-            (0..0, 2000..2640, 43),
-            (160..208, 320..1008, 50),
-        ] {
-            let asked = dispatch(Asked {
-                values: [&memory[first.clone()], &memory[then.clone()]],
-                here: &memory,
-                steps,
-            });
-            assert!(asked.iter().all(|at| (0..4096).contains(at)));
-            for range in [first, then] {
-                for line in range.step_by(16).map(|start| start as isize) {
-                    let found = asked.iter().any(|at| (line..line + 16).contains(at));
-                    assert!(found, "line {line} in {steps} steps: {asked:?}");
-                }
-            }
-        }
-        let nothing = dispatch(Asked {
-            values: [&[], &[]],
-            here: &memory,
-            steps: 6,
-        });
-        assert_eq!(nothing, [0; 6]);
     }
 }

@@ -4,6 +4,7 @@
 //! packed matrix, and [`columns`] sums outer products. They are written once over [`crate::isa::Simd`] and choose
 //! their tile by the number of registers.
 
+pub(crate) mod ahead;
 pub(crate) mod columns;
 pub(crate) mod panels;
 pub(crate) mod prepared;

@@ -78,6 +78,11 @@ impl Soon {
         }
     }
 
+    /// Where it begins and ends.
+    pub fn range(self) -> Range<*const f32> {
+        self.first..self.first.wrapping_add(self.lines * LINE)
+    }
+
     /// Whether there is nothing to ask for.
     pub fn is_nothing(self) -> bool {
         self.lines == 0

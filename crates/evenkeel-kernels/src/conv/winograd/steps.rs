@@ -6,11 +6,12 @@ use super::ahead::Soon;
 use super::lines::{Elements, Lines, Pair, Transposed};
 use super::squares::{Biased, Cut, Even, Scattered, Sums};
 use super::tiles::{Tiling, transform_input};
-use crate::gemm::columns::{Ahead, strip};
+use crate::gemm::ahead::{Ahead, Ask, Nothing};
+use crate::gemm::columns::strip;
 use crate::gemm::panels::{Panel, Panels};
 use crate::gemm::rows::{Rows, Run, Start, row_strip};
 use crate::gemm::target::Target;
-use crate::isa::{Simd, SimdOp};
+use crate::isa::{Simd, SimdOp, dispatch};
 use std::marker::PhantomData;
 use std::ops::Range;
 
@@ -226,49 +227,58 @@ impl Rows for Spaced {
     }
 }
 
-impl SimdOp for Multiply<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn call<S: Simd>(self, s: S) {
-        // Compiled apart: with the turns in its loop, a product that asks for nothing took 3 % longer.
+impl Multiply<'_> {
+    /// Multiplies.
+    pub(super) fn run(self) {
+        // Compiled apart: with requests in its loops, a product that asks for nothing took 3 % longer.
         if self.soon.iter().all(|soon| soon.is_nothing()) {
-            self.multiply::<S, false>(s);
+            dispatch(Product::<_, false>(self, Nothing));
+        } else if self.panel.vectors == 1 {
+            dispatch(Product::<_, true>(self, Nothing));
         } else {
-            self.multiply::<S, true>(s);
+            let steps = self.pairs.len() * self.channels.len() * self.tiles.len().div_ceil(12);
+            let ahead = Ahead::all(self.soon.map(Soon::range), steps, self.b.as_ptr());
+            dispatch(Product::<_, false>(self, ahead));
         }
     }
 }
 
-impl Multiply<'_> {
-    /// With or without asking for what comes soon.
+/// [`Multiply`] with what comes soon asked for by the micro-kernel, or in `TURNS`: one vector is bound by loads.
+struct Product<'a, A, const TURNS: bool>(Multiply<'a>, A);
+
+impl<A: Ask, const TURNS: bool> SimdOp for Product<'_, A, TURNS> {
+    type Output = ();
+
     #[inline(always)]
-    fn multiply<S: Simd, const AHEAD: bool>(self, s: S) {
-        let (a_layout, c_layout) = (self.a_layout, self.c_layout.panel(self.panel));
-        let (depth, tiles) = (self.channels.len(), self.tiles.len());
+    fn call<S: Simd>(self, s: S) {
+        let Product(multiply, mut ahead) = self;
+        let (a_layout, c_layout) = (multiply.a_layout, multiply.c_layout.panel(multiply.panel));
+        let (depth, tiles) = (multiply.channels.len(), multiply.tiles.len());
         assert_eq!(
-            self.lanes,
+            multiply.lanes,
             S::LANES,
             "the instruction set changed during a call"
         );
-        for pair in self.pairs {
+        for pair in multiply.pairs {
             assert!(pair.source < a_layout.elements && pair.product < c_layout.elements);
         }
-        assert!(self.tiles.end <= a_layout.tiles && self.channels.end <= a_layout.tile);
-        assert!(a_layout.length() <= self.a.len());
-        assert_eq!(self.panel.width, self.panel.vectors * S::LANES);
+        assert!(multiply.tiles.end <= a_layout.tiles && multiply.channels.end <= a_layout.tile);
+        assert!(a_layout.length() <= multiply.a.len());
+        assert_eq!(multiply.panel.width, multiply.panel.vectors * S::LANES);
         assert_eq!(
-            (self.b_layout.rows, self.b_layout.elements),
-            (depth, self.pairs.len())
+            (multiply.b_layout.rows, multiply.b_layout.elements),
+            (depth, multiply.pairs.len())
         );
-        assert_eq!(self.b_layout.products, c_layout.elements);
-        assert!(self.b_layout.panel_length(self.panel) <= self.b.len());
-        assert!((c_layout.elements - 1) * c_layout.element + tiles * c_layout.tile <= self.c.len());
-        let turn = if AHEAD { TURN } else { tiles.max(1) };
+        assert_eq!(multiply.b_layout.products, c_layout.elements);
+        assert!(multiply.b_layout.panel_length(multiply.panel) <= multiply.b.len());
+        assert!(
+            (c_layout.elements - 1) * c_layout.element + tiles * c_layout.tile <= multiply.c.len()
+        );
+        let turn = if TURNS { TURN } else { tiles.max(1) };
         let turns = c_layout.elements * tiles.div_ceil(turn);
-        let mut soon = [self.soon[0].in_turns(turns), self.soon[1].in_turns(turns)];
+        let mut soon = multiply.soon.map(|soon| soon.in_turns(turns));
         let mut place = 0;
-        for pairs in self.pairs.chunk_by(|a, b| a.product == b.product) {
+        for pairs in multiply.pairs.chunk_by(|a, b| a.product == b.product) {
             let mut runs = [Run {
                 offset: 0,
                 length: depth,
@@ -277,7 +287,7 @@ impl Multiply<'_> {
             for (run, pair) in runs.iter_mut().zip(pairs) {
                 run.offset = pair.source * a_layout.element;
             }
-            let start = if self.accumulate {
+            let start = if multiply.accumulate {
                 Start::Output
             } else {
                 Start::Zero
@@ -286,20 +296,30 @@ impl Multiply<'_> {
             while first < tiles {
                 // SAFETY: tiles, channels and elements end inside the layouts, and the asserts compared those with the slices.
                 unsafe {
-                    let a = (self.tiles.start + first) * a_layout.tile + self.channels.start;
+                    let a =
+                        (multiply.tiles.start + first) * a_layout.tile + multiply.channels.start;
                     let c = pairs[0].product * c_layout.element + first * c_layout.tile;
                     let rows = Spaced {
-                        a: self.a.as_ptr().add(a),
+                        a: multiply.a.as_ptr().add(a),
                         a_stride: a_layout.tile,
-                        c: self.c.as_mut_ptr().add(c),
+                        c: multiply.c.as_mut_ptr().add(c),
                         c_stride: c_layout.tile,
                         count: turn.min(tiles - first),
                     };
-                    let b = self.b_layout.offset(self.panel, place, pairs[0]);
-                    let b = self.b.as_ptr().add(b);
-                    row_strip(s, self.panel.vectors, rows, runs, b, S::LANES, start, 0);
+                    let b = multiply.b_layout.offset(multiply.panel, place, pairs[0]);
+                    let b = multiply.b.as_ptr().add(b);
+                    row_strip(
+                        s,
+                        multiply.panel.vectors,
+                        rows,
+                        runs,
+                        b,
+                        S::LANES,
+                        start,
+                        &mut ahead,
+                    );
                 }
-                if AHEAD {
+                if TURNS {
                     soon[0].advance(s);
                     soon[1].advance(s);
                 }
@@ -533,7 +553,10 @@ impl SimdOp for SumOuterProducts<'_> {
         assert_eq!(self.c_layout.products, b_layout.elements);
         assert!(self.c_layout.panel_length(self.panel) <= self.c.length());
         let turns = self.pairs.len();
-        let mut soon = [self.soon[0].in_turns(turns), self.soon[1].in_turns(turns)];
+        let by_turns = self.panel.vectors == 1;
+        let mut soon = self.soon.map(|soon| soon.in_turns(turns));
+        let steps = turns * self.tiles * rows.div_ceil(12);
+        let mut ahead = Ahead::all(self.soon.map(Soon::range), steps, self.b.as_ptr());
         for (place, pair) in self.pairs.iter().enumerate() {
             // SAFETY: tiles, channels and elements end inside the layouts, and the asserts compared those with the slices.
             unsafe {
@@ -553,11 +576,13 @@ impl SimdOp for SumOuterProducts<'_> {
                     width,
                     S::LANES,
                     self.accumulate,
-                    &mut Ahead::none(self.b.as_ptr()),
+                    &mut ahead,
                 );
             }
-            soon[0].advance(s);
-            soon[1].advance(s);
+            if by_turns {
+                soon[0].advance(s);
+                soon[1].advance(s);
+            }
         }
     }
 }

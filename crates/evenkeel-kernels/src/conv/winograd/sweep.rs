@@ -229,7 +229,7 @@ impl<
                         };
                         for index in 0..panels.count() {
                             let panel = panels.panel(index);
-                            dispatch(Multiply {
+                            Multiply {
                                 pairs: L::ELEMENTS.pairs.as_flattened(),
                                 a: transformed,
                                 a_layout: source_layout,
@@ -246,7 +246,8 @@ impl<
                                     next.part(index, panels.count()),
                                     if index == 0 { written } else { Soon::NOTHING },
                                 ],
-                            });
+                            }
+                            .run();
                             dispatch(TransformOutput::<L, SOURCE, KERNEL, PRODUCT, OUT> {
                                 tiling: self.tiling,
                                 tiles: group.clone(),
@@ -344,7 +345,7 @@ impl<
                                     self.weight,
                                     kernel,
                                 );
-                                dispatch(Multiply {
+                                Multiply {
                                     pairs: L::ELEMENTS.pairs.as_flattened(),
                                     a: transformed,
                                     a_layout: source_layout,
@@ -358,7 +359,8 @@ impl<
                                     accumulate: channel > 0,
                                     lanes: panels.lanes(),
                                     soon: [Soon::NOTHING; 2],
-                                });
+                                }
+                                .run();
                             }
                         }
                         for index in range.clone() {
