@@ -4,7 +4,7 @@ use crate::elementwise::map::vectors;
 use crate::error::{KernelError, Result, check_length, checked_product};
 use crate::isa::{Simd, SimdOp, dispatch};
 use crate::parallel::{DisjointMut, for_each_task, piece};
-use crate::reduce::with_scratch;
+use crate::scratch::with_f64;
 
 /// Rows per task and per partial sum: fixed, so that the order of the additions is.
 const ROWS: usize = 256;
@@ -52,7 +52,7 @@ pub fn prelu_backward(
     check_length("prelu slope gradient", slope_gradient.len(), slope.len())?;
     let tasks = rows.div_ceil(ROWS);
     let length = checked_product("prelu partial sums", &[tasks, channels])?;
-    with_scratch(length, |partials| {
+    with_f64(length, |partials| {
         {
             let partials = DisjointMut::new(partials);
             let parts = DisjointMut::new(dx);

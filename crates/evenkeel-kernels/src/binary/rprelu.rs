@@ -3,7 +3,7 @@
 use crate::error::{KernelError, Result, check_length};
 use crate::isa::{Simd, SimdOp, dispatch};
 use crate::parallel::{DisjointMut, for_each_task, piece};
-use crate::reduce::with_scratch;
+use crate::scratch::with_f64;
 
 /// Rows per task and per partial sum: fixed, so that the order of the additions is.
 const ROWS: usize = 256;
@@ -87,7 +87,7 @@ pub fn rprelu_backward(
         check_length("rprelu: gradient of a parameter", target.len(), channels)?;
     }
     let tasks = rows.div_ceil(ROWS);
-    with_scratch(tasks * 3 * channels, |partials| {
+    with_f64(tasks * 3 * channels, |partials| {
         {
             let partials = DisjointMut::new(partials);
             let parts = DisjointMut::new(dx);

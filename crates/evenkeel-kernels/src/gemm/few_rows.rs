@@ -59,79 +59,59 @@ impl FewRows<'_> {
             let range = piece(task, width, columns);
             let stride = range.len().next_multiple_of(MAX_LANES);
             with_scratch(self.rows * stride, |sums| {
-                let block = Block {
-                    product: self,
-                    first: range.start,
-                    columns: range.len(),
-                    sums,
-                    stride,
-                };
-                match self.rows {
-                    1 => dispatch(Rows::<1>(block)),
-                    2 => dispatch(Rows::<2>(block)),
-                    3 => dispatch(Rows::<3>(block)),
-                    4 => dispatch(Rows::<4>(block)),
-                    5 => dispatch(Rows::<5>(block)),
-                    6 => dispatch(Rows::<6>(block)),
-                    7 => dispatch(Rows::<7>(block)),
-                    8 => dispatch(Rows::<8>(block)),
-                    rows => unreachable!("{rows} rows are not few"),
+                macro_rules! block {
+                    ($($rows:literal)+) => {
+                        match self.rows {
+                            $($rows => dispatch(Block::<$rows> {
+                                product: self,
+                                first: range.start,
+                                columns: range.len(),
+                                sums,
+                            }),)+
+                            rows => unreachable!("{rows} rows are not few"),
+                        }
+                    };
                 }
+                block!(1 2 3 4 5 6 7 8);
             });
         });
     }
 }
 
-impl<'a> FewRows<'a> {
-    /// The output's columns from `first` on, of one row: a task's own.
-    #[inline(always)]
-    fn output(self, row: usize, first: usize, columns: usize) -> &'a mut [f32] {
-        let to = self.c.from(row * self.columns + first);
-        assert!(columns <= to.length());
-        // SAFETY: inside of the output; tasks have different columns, and a task uses one such slice at a time.
-        unsafe { std::slice::from_raw_parts_mut(to.pointer(), columns) }
-    }
-}
-
-/// Some columns of a product.
-struct Block<'a> {
+/// Some columns of a product of `M` rows.
+struct Block<'a, const M: usize> {
     product: FewRows<'a>,
     first: usize,
     columns: usize,
     /// Their sums, row after row, side by side: where the output's rows lie a power of two apart, they would share few sets of a cache.
     sums: &'a mut [f32],
-    /// Sums between rows.
-    stride: usize,
 }
 
-/// A block of `M` rows.
-struct Rows<'a, const M: usize>(Block<'a>);
-
-impl<const M: usize> SimdOp for Rows<'_, M> {
+impl<const M: usize> SimdOp for Block<'_, M> {
     type Output = ();
 
     #[inline(always)]
     fn call<S: Simd>(mut self, s: S) {
-        let (product, first, columns, stride) =
-            (self.0.product, self.0.first, self.0.columns, self.0.stride);
+        let (first, columns, stride) = (self.first, self.columns, self.stride());
         let FewRows {
             rows,
             columns: all,
             depth,
             a,
             b,
+            transposed,
             bias,
             c,
             ..
-        } = product;
+        } = self.product;
         assert!(rows == M && first + columns <= all);
         assert!(a.len() == M * depth && b.len() == depth * all && c.length() == M * all);
         assert!(bias.is_none_or(|bias| bias.len() == all));
-        assert!(columns <= stride && self.0.sums.len() == M * stride);
+        assert!(columns <= stride);
         self.start();
         // SAFETY: the asserts compared the block with every array.
         unsafe {
-            if product.transposed {
+            if transposed {
                 self.dots(s);
             } else if M * 4 + 8 <= S::REGISTERS {
                 self.add_all::<S, 4>(s);
@@ -142,26 +122,42 @@ impl<const M: usize> SimdOp for Rows<'_, M> {
             }
         }
         for row in 0..M {
-            let to = product.output(row, first, columns);
-            to.copy_from_slice(&self.0.sums[row * stride..][..columns]);
+            self.output(row)
+                .copy_from_slice(&self.sums[row * stride..][..columns]);
         }
     }
 }
 
-impl<const M: usize> Rows<'_, M> {
+impl<'a, const M: usize> Block<'a, M> {
+    /// Sums between rows.
+    #[inline(always)]
+    fn stride(&self) -> usize {
+        self.sums.len() / M
+    }
+
+    /// The block's columns of a row of the output: a task's own.
+    #[inline(always)]
+    fn output(&self, row: usize) -> &'a mut [f32] {
+        let to = self.product.c.from(row * self.product.columns + self.first);
+        assert!(self.columns <= to.length());
+        // SAFETY: inside of the output; tasks have different columns, and a task uses one such slice at a time.
+        unsafe { std::slice::from_raw_parts_mut(to.pointer(), self.columns) }
+    }
+
     /// Fills the sums with what the products are added to.
     #[inline(always)]
     fn start(&mut self) {
-        let (first, columns, stride) = (self.0.first, self.0.columns, self.0.stride);
-        let product = self.0.product;
+        let (first, columns, stride) = (self.first, self.columns, self.stride());
+        let product = self.product;
         for row in 0..M {
             let to = row * stride..row * stride + columns;
             if product.accumulate {
-                self.0.sums[to].copy_from_slice(product.output(row, first, columns));
+                let from = self.output(row);
+                self.sums[to].copy_from_slice(from);
             } else if let Some(bias) = product.bias {
-                self.0.sums[to].copy_from_slice(&bias[first..first + columns]);
+                self.sums[to].copy_from_slice(&bias[first..first + columns]);
             } else {
-                self.0.sums[to].fill(0.0);
+                self.sums[to].fill(0.0);
             }
         }
     }
@@ -172,7 +168,7 @@ impl<const M: usize> Rows<'_, M> {
     /// The block must be inside of all arrays.
     #[inline(always)]
     unsafe fn add_all<S: Simd, const P: usize>(&mut self, s: S) {
-        let depth = self.0.product.depth;
+        let depth = self.product.depth;
         let mut row = 0;
         // SAFETY: rows below `depth`, and the caller's promise.
         unsafe {
@@ -193,25 +189,25 @@ impl<const M: usize> Rows<'_, M> {
     /// As [`Self::add_all`], and `row + P <= depth`.
     #[inline(always)]
     unsafe fn add_rows<S: Simd, const P: usize>(&mut self, s: S, row: usize) {
-        let Block {
-            ref product,
-            first,
-            columns,
-            ref mut sums,
-            stride,
-        } = self.0;
-        let (all, depth) = (product.columns, product.depth);
+        let (first, columns, stride) = (self.first, self.columns, self.stride());
+        let FewRows {
+            columns: all,
+            depth,
+            a,
+            b,
+            ..
+        } = self.product;
         // SAFETY: elements of rows below `depth` and of columns in the block, by the caller's promise; nothing is read at addresses that
         // are only asked for.
         unsafe {
             let mut factors = [[s.zero(); P]; M];
             for i in 0..M {
                 for p in 0..P {
-                    factors[i][p] = s.splat(*product.a.as_ptr().add(i * depth + row + p));
+                    factors[i][p] = s.splat(*a.as_ptr().add(i * depth + row + p));
                 }
             }
-            let b = product.b.as_ptr().add(row * all + first);
-            let sums = sums.as_mut_ptr();
+            let b = b.as_ptr().add(row * all + first);
+            let sums = self.sums.as_mut_ptr();
             let mut column = 0;
             while column + S::LANES <= columns {
                 let mut vectors = [s.zero(); P];
@@ -251,7 +247,7 @@ impl<const M: usize> Rows<'_, M> {
     /// The block must be inside of all arrays.
     #[inline(always)]
     unsafe fn dots<S: Simd>(&mut self, s: S) {
-        let columns = self.0.columns;
+        let columns = self.columns;
         let mut column = 0;
         // SAFETY: columns of the block, and the caller's promise.
         unsafe {
@@ -272,8 +268,8 @@ impl<const M: usize> Rows<'_, M> {
     /// As [`Self::dots`], and the columns must be in the block.
     #[inline(always)]
     unsafe fn dot<S: Simd, const N: usize>(&mut self, s: S, column: usize) {
-        let FewRows { depth, a, b, .. } = self.0.product;
-        let (first, stride) = (self.0.first, self.0.stride);
+        let FewRows { depth, a, b, .. } = self.product;
+        let (first, stride) = (self.first, self.stride());
         // SAFETY: `depth` elements of rows of both matrices, by the caller's promise.
         unsafe {
             let (a, b) = (a.as_ptr(), b.as_ptr().add((first + column) * depth));
@@ -303,7 +299,7 @@ impl<const M: usize> Rows<'_, M> {
             }
             for i in 0..M {
                 for j in 0..N {
-                    self.0.sums[i * stride + column + j] += s.sum(sums[i][j]);
+                    self.sums[i * stride + column + j] += s.sum(sums[i][j]);
                 }
             }
         }

@@ -15,7 +15,6 @@ pub use argmax::argmax_last_axis;
 pub use axes::{reduced_shape, sum_axes_of_broadcast};
 pub use extremum::extremum_backward;
 pub use finite::first_non_finite;
-pub(crate) use run::with_scratch;
 
 use crate::error::{KernelError, Result, check_length, checked_product};
 use axes::Plan;

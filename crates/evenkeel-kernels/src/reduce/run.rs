@@ -5,7 +5,7 @@ use super::reducer::Reducer;
 use crate::elementwise::map::load_filled;
 use crate::isa::{MAX_LANES, Simd, SimdOp, dispatch};
 use crate::parallel::{DisjointMut, for_each_task, piece};
-use std::cell::Cell;
+use crate::scratch::with_f64;
 use std::ops::Range;
 
 /// Elements per block: one partial result, one task.
@@ -16,22 +16,6 @@ const MIN_ROWS: usize = 64;
 
 /// Columns per block.
 const COLUMNS: usize = 1024;
-
-thread_local! {
-    /// Memory for partial results, kept between calls.
-    static SCRATCH: Cell<Vec<f64>> = const { Cell::new(Vec::new()) };
-}
-
-/// Lends `length` numbers (of any value) to `body`.
-pub(crate) fn with_scratch<T>(length: usize, body: impl FnOnce(&mut [f64]) -> T) -> T {
-    let mut scratch = SCRATCH.take();
-    if scratch.len() < length {
-        scratch.resize(length, 0.0);
-    }
-    let result = body(&mut scratch[..length]);
-    SCRATCH.set(scratch);
-    result
-}
 
 /// Reduces `x` by `plan`. The lengths are checked.
 pub(super) fn run<R: Reducer>(reducer: R, plan: &Plan, x: &[f32], output: &mut [f32]) {
@@ -50,7 +34,7 @@ pub(super) fn run<R: Reducer>(reducer: R, plan: &Plan, x: &[f32], output: &mut [
 /// Reduces all of `x` to one number.
 pub(super) fn total<R: Reducer>(reducer: R, x: &[f32]) -> f64 {
     let blocks = x.len().div_ceil(BLOCK);
-    with_scratch(blocks, |partials| {
+    with_f64(blocks, |partials| {
         let parts = DisjointMut::new(partials);
         for_each_task(blocks, x.len(), |block| {
             let segment = &x[piece(block, BLOCK, x.len())];
@@ -146,7 +130,7 @@ fn runs<R: Reducer>(reducer: R, plan: &Plan, x: &[f32], output: &mut [f32]) {
         });
         return;
     }
-    with_scratch(outputs * blocks, |partials| {
+    with_f64(outputs * blocks, |partials| {
         let parts = DisjointMut::new(partials);
         for_each_task(outputs * blocks, outputs * count, |index| {
             // SAFETY: each task writes its own element.
@@ -207,7 +191,7 @@ fn columns<R: Reducer>(reducer: R, plan: &Plan, x: &[f32], output: &mut [f32]) {
     let rows = (BLOCK / width.min(COLUMNS)).max(MIN_ROWS);
     let blocks = count.div_ceil(rows);
     let stripes = width.div_ceil(COLUMNS);
-    with_scratch(groups * blocks * width, |partials| {
+    with_f64(groups * blocks * width, |partials| {
         let parts = DisjointMut::new(partials);
         for_each_task(groups * blocks * stripes, x.len(), |index| {
             let (stripe, block) = (index % stripes, index / stripes % blocks);

@@ -9,7 +9,7 @@ use crate::elementwise::map::vectors;
 use crate::error::{KernelError, Result, check_length};
 use crate::isa::{Simd, SimdOp, dispatch};
 use crate::parallel::{DisjointMut, for_each_task, piece};
-use crate::reduce::with_scratch;
+use crate::scratch::with_f64;
 
 /// What the network should have said.
 #[derive(Clone, Copy, Debug)]
@@ -66,7 +66,7 @@ pub fn cross_entropy_forward(
         });
         return Ok(());
     }
-    let total = with_scratch(tasks, |partials| {
+    let total = with_f64(tasks, |partials| {
         let parts = DisjointMut::new(partials);
         for_each_task(tasks, logits.len(), |task| {
             // SAFETY: each task writes its own element.
