@@ -76,14 +76,35 @@ fn products_match_ndarray() {
         for n in [0, 1, 3, 7, 15, 16, 17, 33, 47, 48, 49, 63, 64, 65, 100] {
             check(13, n, 9);
         }
-        for m in [0, 1, 2, 5, 6, 7, 11, 12, 13, 23, 24, 25, 49, 241] {
+        // Every way to cut rows into tiles, then several blocks of rows, and a matrix that is too large for blocks.
+        for m in (0..=40).chain([49, 97, 241]) {
             check(m, 33, 17);
         }
+        check(121, 65, 257);
+        check(50, 300, 500);
         for k in [0, 1, 2, 15, 255, 256, 257, 600] {
             check(19, 35, k);
         }
         check(300, 200, 100);
     });
+}
+
+#[test]
+fn a_row_has_the_same_bits_among_any_number_of_rows() {
+    for (n, k) in [(100, 64), (33, 300), (300, 500)] {
+        let (a, b) = (values(110 * k, 1), values(k * n, 2));
+        let product = |m: usize| {
+            let mut c = vec![f32::NAN; m * n];
+            matmul(m, n, k, &a[..m * k], false, &b, false, false, &mut c).unwrap();
+            c
+        };
+        at_every_level(|| {
+            let all = product(110);
+            for m in 9..=50 {
+                assert!(product(m) == all[..m * n], "{m} rows of {n}, {k}");
+            }
+        });
+    }
 }
 
 #[test]
