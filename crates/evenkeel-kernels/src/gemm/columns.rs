@@ -3,6 +3,7 @@
 //! In NHWC both factors of every rank-one update are consecutive floats (the window's channels, the gradient's channels), so
 //! the left-hand matrix is read where it lies.
 
+use super::TILE_ROWS;
 use super::ahead::{Ahead, Ask};
 use super::panels::{Panel, Panels};
 use super::target::Target;
@@ -261,7 +262,7 @@ impl SimdOp for ColumnProduct<'_> {
     #[inline(always)]
     fn call<S: Simd>(self, s: S) {
         self.check(S::LANES);
-        let tiles = self.count.div_ceil(12) * self.range.len();
+        let tiles = self.count.div_ceil(TILE_ROWS) * self.range.len();
         let soon = self.ahead.map(<[f32]>::as_ptr_range);
         let mut ahead = Ahead::all(soon, tiles * self.a_offsets.len(), self.a.as_ptr());
         for first in (0..self.count).step_by(BLOCK) {

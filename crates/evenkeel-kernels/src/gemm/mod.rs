@@ -22,6 +22,9 @@ pub use product::matmul;
 
 use crate::isa::{Simd, SimdOp, dispatch};
 
+/// Rows of the largest tile of sums, two vectors wide, that a micro-kernel keeps in registers; half as many where there are 16 registers.
+pub(crate) const TILE_ROWS: usize = 12;
+
 /// The f32 lanes of the vectors in use.
 pub(crate) fn lanes() -> usize {
     struct Lanes;

@@ -5,6 +5,7 @@
 //! from it. So an image in NHWC is read where it lies: the rows of the matrix are the output's pixels, and the runs are
 //! the kernel's rows (kernel width × channels consecutive floats), with no im2col.
 
+use super::TILE_ROWS;
 use super::ahead::{Ahead, Ask};
 use super::panels::{Panel, Panels};
 use super::target::Target;
@@ -61,7 +62,7 @@ fn block(rows: usize, depth: usize, panels: usize, width: usize) -> usize {
         return rows.max(1);
     }
     // Whole tiles of registers.
-    (BLOCK_ELEMENTS / depth.max(1) / 12 * 12).clamp(24, 96)
+    (BLOCK_ELEMENTS / depth.max(1) / TILE_ROWS * TILE_ROWS).clamp(24, 96)
 }
 
 impl RowProduct<'_> {
@@ -370,7 +371,7 @@ impl SimdOp for RowProduct<'_> {
             let mut ahead = if block < all {
                 let next = piece(first / block + 1, block, all);
                 let soon = [self.lines_of_a(next.clone(), depth), self.lines_of_c(next)];
-                let steps = rows.len().div_ceil(12) * self.range.len() * depth;
+                let steps = rows.len().div_ceil(TILE_ROWS) * self.range.len() * depth;
                 Ahead::all(soon, steps, self.b.as_ptr())
             } else {
                 self.next_tiles::<S>(depth)
@@ -428,7 +429,11 @@ impl RowProduct<'_> {
     fn next_tiles<S: Simd>(&self, depth: usize) -> Ahead {
         match self.a_offsets.first() {
             Some(first) if self.rows_follow(depth) => {
-                let rows = if S::REGISTERS >= 32 { 12 } else { 6 };
+                let rows = if S::REGISTERS >= 32 {
+                    TILE_ROWS
+                } else {
+                    TILE_ROWS / 2
+                };
                 let next = first + self.runs[0].offset + rows * depth;
                 Ahead::stream(self.a.as_ptr().wrapping_add(next), 4 * rows)
             }

@@ -6,6 +6,7 @@ use super::ahead::Soon;
 use super::lines::{Elements, Lines, Pair, Transposed};
 use super::squares::{Biased, Cut, Even, Scattered, Sums};
 use super::tiles::{Tiling, transform_input};
+use crate::gemm::TILE_ROWS;
 use crate::gemm::ahead::{Ahead, Ask, Nothing};
 use crate::gemm::columns::strip;
 use crate::gemm::panels::{Panel, Panels};
@@ -236,7 +237,8 @@ impl Multiply<'_> {
         } else if self.panel.vectors == 1 {
             dispatch(Product::<_, true>(self, Nothing));
         } else {
-            let steps = self.pairs.len() * self.channels.len() * self.tiles.len().div_ceil(12);
+            let steps =
+                self.pairs.len() * self.channels.len() * self.tiles.len().div_ceil(TILE_ROWS);
             let ahead = Ahead::all(self.soon.map(Soon::range), steps, self.b.as_ptr());
             dispatch(Product::<_, false>(self, ahead));
         }
@@ -555,7 +557,7 @@ impl SimdOp for SumOuterProducts<'_> {
         let turns = self.pairs.len();
         let by_turns = self.panel.vectors == 1;
         let mut soon = self.soon.map(|soon| soon.in_turns(turns));
-        let steps = turns * self.tiles * rows.div_ceil(12);
+        let steps = turns * self.tiles * rows.div_ceil(TILE_ROWS);
         let mut ahead = Ahead::all(self.soon.map(Soon::range), steps, self.b.as_ptr());
         for (place, pair) in self.pairs.iter().enumerate() {
             // SAFETY: tiles, channels and elements end inside the layouts, and the asserts compared those with the slices.
