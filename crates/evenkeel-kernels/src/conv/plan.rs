@@ -155,7 +155,7 @@ const WINOGRAD_LEAST_DEPTH: usize = 24;
 /// Transformed input and gradient of these tiles: a part of the second-level cache. (64→64 on 56×56, Zen 4 with 1 MB: 28 tiles take 0.92 of
 /// the time of 96.)
 const WINOGRAD_DEPTH_BYTES: usize = 512 * 1024;
-/// The same with stride 2, where a task's sums, 81 for each weight, share the second-level cache with its transformed tiles.
+/// [`WINOGRAD_DEPTH`] with stride 2, where a task's sums, 81 for each weight, share the second-level cache with its transformed tiles.
 /// (16→32: 0.51 ms with 28 to 48 tiles, 0.55 with 96.)
 const HALF_DEPTH: usize = 36;
 /// Input channels of one task with stride 2.
@@ -239,6 +239,11 @@ pub(super) struct WinogradPlan {
     pub channels: usize,
 }
 
+/// The length of the fewest pieces of at most `most` items that `items` are cut into evenly, without a small rest; at least 1.
+pub(super) fn even(items: usize, most: usize) -> usize {
+    items.div_ceil(items.div_ceil(most).max(1)).max(1)
+}
+
 /// Plans a Winograd sweep over `tiles` tiles with `rows` channels in the source.
 pub(super) fn winograd(
     tiles: usize,
@@ -251,12 +256,12 @@ pub(super) fn winograd(
     if few || rows * panels.padded_columns() * kernel * 4 > WINOGRAD_WEIGHT_BYTES {
         // Groups of up to 36 tiles share the second-level cache with the kernels of 64 channels.
         let batch = (WINOGRAD_LARGE_BYTES / tile_bytes).max(36);
-        let tiles = tiles.div_ceil(tiles.div_ceil(batch).max(1)).max(1);
+        let tiles = even(tiles, batch);
         WinogradPlan {
             large: true,
             tiles,
             panels: 1,
-            group: tiles.div_ceil(tiles.div_ceil(WINOGRAD_LARGE_GROUP)),
+            group: even(tiles, WINOGRAD_LARGE_GROUP),
             channels: rows,
         }
     } else {

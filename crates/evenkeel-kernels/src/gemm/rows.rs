@@ -87,11 +87,7 @@ impl RowProduct<'_> {
             assert!(last_c + self.panels.columns() <= self.c.length());
         }
         let depth: usize = self.runs.iter().map(|run| run.length).sum();
-        if let (Some(first), Some(last)) = (self.range.clone().next(), self.range.clone().last()) {
-            let last = self.panels.panel(last);
-            let width = last.start + last.width - self.panels.panel(first).start;
-            assert!(depth * width <= self.b.len());
-        }
+        assert!(depth * self.columns().len() <= self.b.len());
         if let Some(bias) = self.bias {
             assert_eq!(bias.len(), self.panels.columns());
         }
@@ -359,13 +355,9 @@ impl SimdOp for RowProduct<'_> {
     fn call<S: Simd>(self, s: S) {
         self.check(S::LANES);
         let depth: usize = self.runs.iter().map(|run| run.length).sum();
-        let panels = |range: Range<usize>| range.map(|index| self.panels.panel(index));
-        let start = panels(self.range.clone())
-            .next()
-            .map_or(0, |panel| panel.start);
-        let width: usize = panels(self.range.clone()).map(|panel| panel.width).sum();
+        let columns = self.columns();
         let all = self.a_offsets.len();
-        let block = block(all, depth, self.range.len(), width);
+        let block = block(all, depth, self.range.len(), columns.len());
         for first in (0..all).step_by(block) {
             let rows = piece(first / block, block, all);
             let mut ahead = if block < all {
@@ -376,8 +368,9 @@ impl SimdOp for RowProduct<'_> {
             } else {
                 self.next_tiles::<S>(depth)
             };
-            for panel in panels(self.range.clone()) {
-                let b = &self.b[depth * (panel.start - start)..][..depth * panel.width];
+            for index in self.range.clone() {
+                let panel = self.panels.panel(index);
+                let b = &self.b[depth * (panel.start - columns.start)..][..depth * panel.width];
                 self.panel(s, panel, rows.clone(), b, &mut ahead);
                 if block >= all {
                     // The first panel brought the rows into the cache.
@@ -389,23 +382,32 @@ impl SimdOp for RowProduct<'_> {
 }
 
 impl RowProduct<'_> {
-    /// Whether one left-hand row follows another.
+    /// The columns of the range's panels, with those that fill up the last vector.
     #[inline(always)]
-    fn rows_follow(&self, depth: usize) -> bool {
+    fn columns(&self) -> Range<usize> {
+        let panel = |index: Option<usize>| index.map(|index| self.panels.panel(index));
+        let first = panel(self.range.clone().next());
+        let last = panel(self.range.clone().last());
+        first.map_or(0, |panel| panel.start)..last.map_or(0, |panel| panel.start + panel.width)
+    }
+
+    /// The left-hand row at `row`, where one follows another.
+    #[inline(always)]
+    fn row(&self, row: usize, depth: usize) -> Option<*const f32> {
         let follow =
             |offsets: &[usize]| matches!(offsets, [first, second, ..] if second - first == depth);
-        self.runs.len() == 1 && follow(self.a_offsets)
+        let follow = self.runs.len() == 1 && follow(self.a_offsets);
+        let offset = self.a_offsets.get(row).filter(|_| follow)?;
+        Some(self.a.as_ptr().wrapping_add(offset + self.runs[0].offset))
     }
 
     /// The left-hand rows of `rows`; nothing where one does not follow another.
     #[inline(always)]
     fn lines_of_a(&self, rows: Range<usize>, depth: usize) -> Range<*const f32> {
-        let first = match self.a_offsets.get(rows.start) {
-            Some(first) if self.rows_follow(depth) => first + self.runs[0].offset,
-            _ => return self.a.as_ptr()..self.a.as_ptr(),
-        };
-        let first = self.a.as_ptr().wrapping_add(first);
-        first..first.wrapping_add(rows.len() * depth)
+        let nothing = self.a.as_ptr()..self.a.as_ptr();
+        self.row(rows.start, depth).map_or(nothing, |first| {
+            first..first.wrapping_add(rows.len() * depth)
+        })
     }
 
     /// The rows of the output, where they are whole and one follows another.
@@ -427,17 +429,14 @@ impl RowProduct<'_> {
     /// While a tile of registers is computed, the rows of the next, where one row follows another.
     #[inline(always)]
     fn next_tiles<S: Simd>(&self, depth: usize) -> Ahead {
-        match self.a_offsets.first() {
-            Some(first) if self.rows_follow(depth) => {
-                let rows = if S::REGISTERS >= 32 {
-                    TILE_ROWS
-                } else {
-                    TILE_ROWS / 2
-                };
-                let next = first + self.runs[0].offset + rows * depth;
-                Ahead::stream(self.a.as_ptr().wrapping_add(next), 4 * rows)
-            }
-            _ => Ahead::none(self.b.as_ptr()),
-        }
+        let rows = if S::REGISTERS >= 32 {
+            TILE_ROWS
+        } else {
+            TILE_ROWS / 2
+        };
+        self.row(0, depth)
+            .map_or(Ahead::none(self.b.as_ptr()), |first| {
+                Ahead::stream(first.wrapping_add(rows * depth), 4 * rows)
+            })
     }
 }

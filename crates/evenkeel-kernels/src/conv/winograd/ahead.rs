@@ -78,7 +78,7 @@ impl Soon {
         }
     }
 
-    /// Where it begins and ends.
+    /// Where it begins and ends, for a micro-kernel, which asks for what will be written as for what will be read.
     pub fn range(self) -> Range<*const f32> {
         self.first..self.first.wrapping_add(self.lines * LINE)
     }

@@ -8,13 +8,14 @@ use super::lines::Lines;
 use super::steps::{Layout, Matrices, Multiply, TransformOutput, TransformSource};
 use super::tiles::{Tiling, groups};
 use crate::gemm::lanes;
-use crate::gemm::panels::Panels;
+use crate::gemm::panels::{Panel, Panels};
 use crate::gemm::prepared::with_prepared_parts;
 use crate::gemm::target::Target;
 use crate::isa::dispatch;
 use crate::parallel::{DisjointMut, for_each_task, piece};
 use crate::scratch::with_scratch;
 use std::marker::PhantomData;
+use std::ops::Range;
 
 /// Output from input; lengths have been checked, the kernel is 3×3 with the stride of `L`.
 pub(in super::super) fn forward<
@@ -205,17 +206,9 @@ impl<
                     let (products, zeros) = scratch.split_at_mut(product_layout.length());
                     zeros.fill(0.0);
                     for group in groups(tiles(task), plan.group) {
-                        dispatch(TransformSource::<L, SOURCE, KERNEL, PRODUCT, OUT> {
-                            tiling: self.tiling,
-                            tiles: group.clone(),
-                            channels: 0..rows,
-                            source: self.source,
-                            zeros,
-                            layout: source_layout,
-                            // SAFETY: this task's own.
-                            to: unsafe { Target::new(transformed) },
-                            lines: PhantomData,
-                        });
+                        // SAFETY: this task's own.
+                        let to = unsafe { Target::new(transformed) };
+                        self.transform_source(group.clone(), zeros, source_layout, to);
                         // What the next group reads, also if it is the next task's; and what this one will write.
                         let (next, written) = if ahead {
                             let next = group.end..group.end + plan.group;
@@ -248,21 +241,46 @@ impl<
                                 ],
                             }
                             .run();
-                            dispatch(TransformOutput::<L, SOURCE, KERNEL, PRODUCT, OUT> {
-                                tiling: self.tiling,
-                                tiles: group.clone(),
-                                products,
-                                layout: product_layout,
-                                panels,
-                                panel,
-                                bias: self.bias,
-                                target: self.target,
-                                lines: PhantomData,
-                            });
+                            self.transform_output(group.clone(), panel, products, product_layout);
                         }
                     }
                 });
             });
+        });
+    }
+
+    /// Transforms all channels of the source under `tiles`.
+    fn transform_source(&self, tiles: Range<usize>, zeros: &[f32], layout: Layout, to: Target<'_>) {
+        dispatch(TransformSource::<L, SOURCE, KERNEL, PRODUCT, OUT> {
+            tiling: self.tiling,
+            tiles,
+            channels: 0..self.tiling.channels,
+            source: self.source,
+            zeros,
+            layout,
+            to,
+            lines: PhantomData,
+        });
+    }
+
+    /// Transforms the products of `panel` to the destination's pixels under `tiles`.
+    fn transform_output(
+        &self,
+        tiles: Range<usize>,
+        panel: Panel,
+        products: &[f32],
+        layout: Layout,
+    ) {
+        dispatch(TransformOutput::<L, SOURCE, KERNEL, PRODUCT, OUT> {
+            tiling: self.tiling,
+            tiles,
+            products,
+            layout,
+            panels: self.panels,
+            panel,
+            bias: self.bias,
+            target: self.target,
+            lines: PhantomData,
         });
     }
 
@@ -303,16 +321,9 @@ impl<
                     let work = source_layout.length();
                     for_each_task(tiles.len().div_ceil(TILES), work, |task| {
                         let part = piece(task, TILES, tiles.len());
-                        dispatch(TransformSource::<L, SOURCE, KERNEL, PRODUCT, OUT> {
-                            tiling: self.tiling,
-                            tiles: first + part.start..first + part.end,
-                            channels: 0..rows,
-                            source: self.source,
-                            zeros,
-                            layout: source_layout,
-                            to: to.from(part.start * source_layout.tile),
-                            lines: PhantomData,
-                        });
+                        let to = to.from(part.start * source_layout.tile);
+                        let part = first + part.start..first + part.end;
+                        self.transform_source(part, zeros, source_layout, to);
                     });
                 }
                 let transformed = &*transformed;
@@ -365,17 +376,9 @@ impl<
                         }
                         for index in range.clone() {
                             let panel = panels.panel(index);
-                            dispatch(TransformOutput::<L, SOURCE, KERNEL, PRODUCT, OUT> {
-                                tiling: self.tiling,
-                                tiles: first + group.start..first + group.end,
-                                products: &products[(panel.start - begin) * plan.group..],
-                                layout: product_layout,
-                                panels,
-                                panel,
-                                bias: self.bias,
-                                target: self.target,
-                                lines: PhantomData,
-                            });
+                            let tiles = first + group.start..first + group.end;
+                            let products = &products[(panel.start - begin) * plan.group..];
+                            self.transform_output(tiles, panel, products, product_layout);
                         }
                     });
                 });

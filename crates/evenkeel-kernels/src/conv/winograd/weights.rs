@@ -163,8 +163,7 @@ impl<
         target: Target<'_>,
     ) {
         let panels = self.panels;
-        // Even groups, without a small rest.
-        let group = tiles.len().div_ceil(tiles.len().div_ceil(self.plan.group));
+        let group = plan::even(tiles.len(), self.plan.group);
         let begin = panels.panel(range.start).start;
         let widths = range.clone().map(|index| panels.panel(index).width);
         let input_layout = Layout::new(group, channels.len(), Self::SOURCES);
