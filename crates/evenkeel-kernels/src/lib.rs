@@ -23,6 +23,7 @@ pub mod isa;
 pub mod layout;
 pub mod memory;
 pub mod norm;
+mod operand;
 pub mod optimizer;
 pub mod parallel;
 pub mod pool;

@@ -186,6 +186,11 @@ impl<'a, T> DisjointMut<'a, T> {
         }
     }
 
+    /// Where the elements are, and how many.
+    pub(crate) fn as_raw_parts(&self) -> (*mut T, usize) {
+        (self.pointer, self.length)
+    }
+
     /// All elements, for reading once every part is written.
     ///
     /// # Safety

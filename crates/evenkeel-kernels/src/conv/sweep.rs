@@ -5,7 +5,7 @@ use super::plan;
 use super::window::{Part, View, Views, destination_offsets, source_offsets, view_rows};
 use crate::gemm::lanes;
 use crate::gemm::panels::{Panels, Strided, pack_panel};
-use crate::gemm::prepared::with_prepared_parts;
+use crate::gemm::prepared::with_prepared;
 use crate::gemm::rows::RowProduct;
 use crate::gemm::target::Target;
 use crate::isa::dispatch;
@@ -83,7 +83,7 @@ fn sweep(
         pack_weights(geometry, views, direction, panels, panel, weight, packed);
     };
     let (count, work) = (panels.count(), geometry.weight_length());
-    with_prepared_parts(packed_length, count, work, pack, |packed| {
+    with_prepared(packed_length, count, work, pack, |packed| {
         with_indices(|offsets| {
             for view in &views.views {
                 source_offsets(&views.frame, view, &tables, offsets);
@@ -96,7 +96,7 @@ fn sweep(
                 let part = plan.parts.part(task / panel_tasks);
                 let first_panel = task % panel_tasks * plan.panels;
                 let range = first_panel..(first_panel + plan.panels).min(panels.count());
-                with_source(views, source, &part, |source| {
+                let product = |source: &[f32], packed: &[f32]| {
                     let mut offsets = offsets;
                     let mut packed = packed;
                     for view in &views.views {
@@ -129,6 +129,9 @@ fn sweep(
                             });
                         }
                     }
+                };
+                packed.with(range.clone(), |packed| {
+                    with_source(views, source, &part, |source| product(source, packed));
                 });
             });
         });

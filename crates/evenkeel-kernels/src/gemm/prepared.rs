@@ -1,7 +1,8 @@
 //! Packed or transformed weights that the segments of a batch share.
 
-use crate::parallel::{DisjointMut, for_each_task, segment};
-use crate::scratch::{Line, floats_mut, with_scratch};
+use crate::operand::{Operand, with_operand};
+use crate::parallel::{DisjointMut, segment};
+use crate::scratch::{Line, floats_mut};
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
@@ -136,54 +137,54 @@ impl Drop for Restore {
     }
 }
 
-/// Runs `body` with `length` f32 that `fill` has written: those that segments share, or scratch.
+/// Runs `body` with weights of `length` f32 in `parts` parts that `fill` writes, of `work` elementary operations together: those that
+/// segments share, or an operand of this call.
 ///
 /// # Panics
 /// Where shared weights have another length: two kernels share one [`PreparedWeights`].
 pub(crate) fn with_prepared<R>(
     length: usize,
+    parts: usize,
+    work: usize,
+    fill: impl Fn(usize, &DisjointMut<'_, f32>) + Sync,
+    body: impl FnOnce(&Operand<'_>) -> R,
+) -> R {
+    match SHARED.take() {
+        Some(shared) => body(&Operand::common(shared.get(length, parts, fill))),
+        None => with_operand(length, parts, work, fill, body),
+    }
+}
+
+/// The same for weights in one part.
+pub(crate) fn with_prepared_whole<R>(
+    length: usize,
     fill: impl Fn(&mut [f32]) + Sync,
-    body: impl FnOnce(&[f32]) -> R,
+    body: impl FnOnce(&Operand<'_>) -> R,
 ) -> R {
     let fill = |_, all: &DisjointMut<'_, f32>| {
         // SAFETY: the only part.
         fill(unsafe { all.part(0..length) });
     };
-    with_prepared_parts(length, 1, 0, fill, body)
-}
-
-/// The same for `parts` parts, of `work` elementary operations together, that several threads may write, by number: `fill` writes
-/// different elements for different parts.
-pub(crate) fn with_prepared_parts<R>(
-    length: usize,
-    parts: usize,
-    work: usize,
-    fill: impl Fn(usize, &DisjointMut<'_, f32>) + Sync,
-    body: impl FnOnce(&[f32]) -> R,
-) -> R {
-    match SHARED.take() {
-        Some(shared) => body(shared.get(length, parts, fill)),
-        None => with_scratch(length, |weights| {
-            let all = DisjointMut::new(&mut *weights);
-            for_each_task(parts, work, |part| fill(part, &all));
-            body(weights)
-        }),
-    }
+    with_prepared(length, 1, 0, fill, body)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::parallel::for_each_task;
+
+    fn whole(length: usize, fill: impl Fn(&mut [f32]) + Sync) -> Vec<f32> {
+        with_prepared_whole(length, fill, |weights| weights.with(0..1, <[f32]>::to_vec))
+    }
 
     #[test]
     fn the_first_call_prepares_for_all() {
         let weights = Arc::new(PreparedWeights::default());
         for call in 0..3 {
-            let seen =
-                weights.share(|| with_prepared(33, |w| w.fill(call as f32), <[f32]>::to_vec));
+            let seen = weights.share(|| whole(33, |w| w.fill(call as f32)));
             assert_eq!(seen, [0.0; 33]);
         }
-        let own = with_prepared(33, |w| w.fill(7.0), <[f32]>::to_vec);
+        let own = whole(33, |w| w.fill(7.0));
         assert_eq!(own, [7.0; 33]);
     }
 
@@ -202,8 +203,8 @@ mod tests {
             };
             pool.install(|| {
                 for_each_task(8, usize::MAX, |_| {
-                    let seen =
-                        weights.share(|| with_prepared_parts(35, 7, 0, fill, <[f32]>::to_vec));
+                    let all = |weights: &Operand<'_>| weights.with(0..7, <[f32]>::to_vec);
+                    let seen = weights.share(|| with_prepared(35, 7, 0, fill, all));
                     assert_eq!(seen, expected);
                 });
             });
@@ -215,7 +216,7 @@ mod tests {
     fn nobody_waits_for_a_part_that_panicked() {
         let weights = Arc::new(PreparedWeights::default());
         for _ in 0..2 {
-            let call = || weights.share(|| with_prepared(33, |_| panic!("on purpose"), |_| ()));
+            let call = || weights.share(|| whole(33, |_| panic!("on purpose")));
             assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(call)).is_err());
         }
     }
@@ -224,7 +225,7 @@ mod tests {
     #[should_panic(expected = "another kernel")]
     fn two_kernels_cannot_share() {
         let weights = Arc::new(PreparedWeights::default());
-        weights.share(|| with_prepared(33, |w| w.fill(1.0), |_| ()));
-        weights.share(|| with_prepared(99, |w| w.fill(1.0), |_| ()));
+        weights.share(|| whole(33, |w| w.fill(1.0)));
+        weights.share(|| whole(99, |w| w.fill(1.0)));
     }
 }

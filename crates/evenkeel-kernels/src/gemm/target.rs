@@ -1,5 +1,6 @@
 //! A matrix that several tasks write disjoint parts of.
 
+use crate::parallel::DisjointMut;
 use std::marker::PhantomData;
 
 /// Where a product is written. Unlike a slice it can be shared by tasks that write different columns of the same rows.
@@ -24,6 +25,19 @@ impl<'a> Target<'a> {
         Target {
             pointer: values.as_mut_ptr(),
             length: values.len(),
+            _borrow: PhantomData,
+        }
+    }
+
+    /// Stands for the elements that tasks write parts of.
+    ///
+    /// # Safety
+    /// As for [`Self::new`], and parts that live at the same time must have other elements.
+    pub(crate) unsafe fn shared(values: &DisjointMut<'a, f32>) -> Self {
+        let (pointer, length) = values.as_raw_parts();
+        Target {
+            pointer,
+            length,
             _borrow: PhantomData,
         }
     }

@@ -14,7 +14,7 @@ use super::geometry::Conv2dGeometry;
 use super::plan;
 use super::window::Parts;
 use crate::gemm::lanes;
-use crate::gemm::prepared::with_prepared;
+use crate::gemm::prepared::with_prepared_whole;
 use crate::isa::dispatch;
 use crate::parallel::{DisjointMut, for_each_task, piece};
 use crate::scratch::with_scratch;
@@ -65,7 +65,7 @@ pub(super) fn forward(
             to,
         });
     };
-    with_prepared(kernel_length(geometry), transform, |kernel| {
+    with_prepared_whole(kernel_length(geometry), transform, |kernel| {
         for_each_task(parts.count(), geometry.work(), |task| {
             let part = parts.part(task);
             let first = (part.images.start * height + part.rows.start * source::OUTPUTS) * width;
@@ -74,28 +74,30 @@ pub(super) fn forward(
             // SAFETY: parts have different pixels.
             let to = unsafe { outputs.part(first * columns..end * columns) };
             let length = tiling.scratch_length();
-            with_scratch(products::scratch_length(tiling.lanes), |halves| {
-                with_scratch(length, |scratch| {
-                    tiling.for_each_group(
-                        input,
-                        part.images,
-                        part.rows,
-                        scratch,
-                        |source, tiles| {
-                            dispatch(&mut Outputs {
-                                source,
-                                tiles,
-                                channels: tiling.channels,
-                                kernel,
-                                bias,
-                                columns,
-                                width,
-                                to: &mut *to,
-                                first,
-                                halves: &mut *halves,
-                            });
-                        },
-                    );
+            kernel.with(0..1, |kernel| {
+                with_scratch(products::scratch_length(tiling.lanes), |halves| {
+                    with_scratch(length, |scratch| {
+                        tiling.for_each_group(
+                            input,
+                            part.images,
+                            part.rows,
+                            scratch,
+                            |source, tiles| {
+                                dispatch(&mut Outputs {
+                                    source,
+                                    tiles,
+                                    channels: tiling.channels,
+                                    kernel,
+                                    bias,
+                                    columns,
+                                    width,
+                                    to: &mut *to,
+                                    first,
+                                    halves: &mut *halves,
+                                });
+                            },
+                        );
+                    });
                 });
             });
         });

@@ -18,7 +18,7 @@ use super::window::{Frame, Part, Parts, Views};
 use crate::gemm::columns::{ColumnProduct, Right};
 use crate::gemm::lanes;
 use crate::gemm::panels::{Panels, Strided, pack_panel};
-use crate::gemm::prepared::with_prepared;
+use crate::gemm::prepared::with_prepared_whole;
 use crate::gemm::rows::{RowProduct, Run};
 use crate::gemm::target::Target;
 use crate::isa::{MAX_LANES, dispatch};
@@ -138,7 +138,7 @@ pub(super) fn forward<P: Points<TAPS, POINTS>, const TAPS: usize, const POINTS: 
     let pack = |packed: &mut [f32]| {
         pack_kernel::<P, TAPS, POINTS>(geometry, &pass, weight, packed);
     };
-    with_prepared(POINTS * matrix, pack, |packed| {
+    with_prepared_whole(POINTS * matrix, pack, |packed| {
         with_indices(|offsets| {
             pass.offsets(offsets);
             let tiles = offsets.len();
@@ -149,7 +149,7 @@ pub(super) fn forward<P: Points<TAPS, POINTS>, const TAPS: usize, const POINTS: 
                 let (first, pixels, tiles) = pass.extent(&part);
                 // SAFETY: parts have different pixels.
                 let to = unsafe { outputs.part(first * columns..(first + pixels) * columns) };
-                pass.with_transformed::<P, TAPS, POINTS>(input, &part, |transformed| {
+                let mut product = |transformed: &[f32], packed: &[f32]| {
                     with_scratch(POINTS * group * padded, |products| {
                         for start in (0..tiles).step_by(group) {
                             let range = start..(start + group).min(tiles);
@@ -181,6 +181,11 @@ pub(super) fn forward<P: Points<TAPS, POINTS>, const TAPS: usize, const POINTS: 
                             });
                         }
                     });
+                };
+                packed.with(0..1, |packed| {
+                    pass.with_transformed::<P, TAPS, POINTS>(input, &part, |transformed| {
+                        product(transformed, packed);
+                    });
                 });
             });
         });
@@ -208,7 +213,7 @@ fn narrow_forward<P: Points<TAPS, POINTS>, const TAPS: usize, const POINTS: usiz
             }
         });
     };
-    with_prepared(length, pack, |kernel| {
+    with_prepared_whole(length, pack, |kernel| {
         with_indices(|offsets| {
             pass.offsets(offsets);
             let offsets = &offsets[..];
@@ -217,18 +222,20 @@ fn narrow_forward<P: Points<TAPS, POINTS>, const TAPS: usize, const POINTS: usiz
                 let (first, pixels, tiles) = pass.extent(&part);
                 // SAFETY: parts have different pixels.
                 let to = unsafe { outputs.part(first * columns..(first + pixels) * columns) };
-                pass.with_transformed::<P, TAPS, POINTS>(input, &part, |source| {
-                    dispatch(Narrow::<P, TAPS, POINTS> {
-                        source,
-                        layout: pass.layout,
-                        offsets: &offsets[..tiles],
-                        depth: pass.depth,
-                        kernel,
-                        bias,
-                        columns,
-                        to,
-                        width: pass.size[1],
-                        points: PhantomData,
+                kernel.with(0..1, |kernel| {
+                    pass.with_transformed::<P, TAPS, POINTS>(input, &part, |source| {
+                        dispatch(Narrow::<P, TAPS, POINTS> {
+                            source,
+                            layout: pass.layout,
+                            offsets: &offsets[..tiles],
+                            depth: pass.depth,
+                            kernel,
+                            bias,
+                            columns,
+                            to,
+                            width: pass.size[1],
+                            points: PhantomData,
+                        });
                     });
                 });
             });

@@ -9,11 +9,12 @@ use super::steps::{Layout, Matrices, Multiply, TransformOutput, TransformSource}
 use super::tiles::{Tiling, groups};
 use crate::gemm::lanes;
 use crate::gemm::panels::{Panel, Panels};
-use crate::gemm::prepared::with_prepared_parts;
+use crate::gemm::prepared::with_prepared;
 use crate::gemm::target::Target;
 use crate::isa::dispatch;
+use crate::operand::with_operand;
 use crate::parallel::{DisjointMut, for_each_task, piece};
-use crate::scratch::with_scratch;
+use crate::scratch::{with_f32, with_scratch};
 use std::marker::PhantomData;
 use std::ops::Range;
 
@@ -176,8 +177,8 @@ impl<
         }
     }
 
-    /// Where there are more pixels than weights: all kernels are transformed first, then every task takes some tiles through
-    /// all of them.
+    /// Where there are more pixels than weights: every task takes some tiles through all kernels, which are transformed before the
+    /// first of a thread's tasks.
     fn by_tiles(&self) {
         let (panels, plan, rows) = (self.panels, self.plan, self.tiling.channels);
         let widest = (0..panels.count())
@@ -198,8 +199,8 @@ impl<
         let transform =
             |panel: usize, packed: &DisjointMut<'_, f32>| self.transform_kernels(panel, packed);
         let (length, work) = (kernel_layout.length(panels), 4 * self.weight.len());
-        with_prepared_parts(length, panels.count(), work, transform, |packed| {
-            for_each_task(tasks, self.geometry.work(), |task| {
+        with_prepared(length, panels.count(), work, transform, |packed| {
+            let multiply = |task: usize, packed: &[f32]| {
                 let length = source_layout.length() + product_layout.length();
                 with_scratch(length + source_layout.tile, |scratch| {
                     let (transformed, scratch) = scratch.split_at_mut(source_layout.length());
@@ -245,6 +246,9 @@ impl<
                         }
                     }
                 });
+            };
+            for_each_task(tasks, self.geometry.work(), |task| {
+                packed.with(0..panels.count(), |packed| multiply(task, packed));
             });
         });
     }
@@ -303,30 +307,28 @@ impl<
         );
     }
 
-    /// Where there are more weights than pixels: the source is transformed first, then every task takes some panels, whose
-    /// kernels it transforms a few channels at a time. So transformed kernels, four to nine times the size of the weights,
+    /// Where there are more weights than pixels: every task takes the transformed source through some panels, whose kernels it
+    /// transforms a few channels at a time. So transformed kernels, four to nine times the size of the weights,
     /// never leave the cache.
     fn by_panels(&self) {
         let (panels, plan, rows) = (self.panels, self.plan, self.tiling.channels);
         for first in (0..self.tiling.count()).step_by(plan.tiles) {
             let tiles = first..(first + plan.tiles).min(self.tiling.count());
             let source_layout = Layout::new(tiles.len(), rows, Self::SOURCES);
-            with_scratch(source_layout.length() + source_layout.tile, |scratch| {
-                let (transformed, zeros) = scratch.split_at_mut(source_layout.length());
-                zeros.fill(0.0);
-                {
-                    const TILES: usize = 8;
-                    // SAFETY: tasks have different tiles.
-                    let to = unsafe { Target::new(transformed) };
-                    let work = source_layout.length();
-                    for_each_task(tiles.len().div_ceil(TILES), work, |task| {
-                        let part = piece(task, TILES, tiles.len());
-                        let to = to.from(part.start * source_layout.tile);
-                        let part = first + part.start..first + part.end;
-                        self.transform_source(part, zeros, source_layout, to);
-                    });
-                }
-                let transformed = &*transformed;
+            // Some tiles of the source are a part.
+            const TILES: usize = 8;
+            let parts = tiles.len().div_ceil(TILES);
+            let transform = |part: usize, all: &DisjointMut<'_, f32>| {
+                let part = piece(part, TILES, tiles.len());
+                // SAFETY: parts have different tiles.
+                let to = unsafe { Target::shared(all) }.from(part.start * source_layout.tile);
+                let part = first + part.start..first + part.end;
+                with_f32(source_layout.tile, |zeros| {
+                    self.transform_source(part, zeros, source_layout, to);
+                });
+            };
+            let length = source_layout.length();
+            with_operand(length, parts, length, transform, |source| {
                 // Group after group, so that a thread takes the tiles that it transformed.
                 let groups = tiles.len().div_ceil(plan.group);
                 let panel_tasks = panels.count().div_ceil(plan.panels);
@@ -341,7 +343,7 @@ impl<
                         .map(|index| self.matrices(CHANNELS).panel_length(panels.panel(index)))
                         .max()
                         .unwrap_or(0);
-                    with_scratch(kernel_length + product_layout.length(), |scratch| {
+                    let multiply = |transformed: &[f32], scratch: &mut [f32]| {
                         let (kernel, products) = scratch.split_at_mut(kernel_length);
                         for channel in (0..rows).step_by(CHANNELS) {
                             let channels = channel..(channel + CHANNELS).min(rows);
@@ -380,6 +382,11 @@ impl<
                             let products = &products[(panel.start - begin) * plan.group..];
                             self.transform_output(tiles, panel, products, product_layout);
                         }
+                    };
+                    let needed = group.start / TILES..group.end.div_ceil(TILES);
+                    source.with(needed, |transformed| {
+                        let length = kernel_length + product_layout.length();
+                        with_scratch(length, |scratch| multiply(transformed, scratch));
                     });
                 });
             });

@@ -11,9 +11,10 @@ use super::tiles::Tiling;
 use crate::gemm::lanes;
 use crate::gemm::panels::Panels;
 use crate::gemm::target::Target;
-use crate::isa::dispatch;
-use crate::parallel::{for_each_task, piece};
-use crate::scratch::with_scratch;
+use crate::isa::{MAX_LANES, dispatch};
+use crate::operand::with_operand;
+use crate::parallel::{DisjointMut, for_each_task, piece};
+use crate::scratch::{with_f32, with_scratch};
 use std::marker::PhantomData;
 use std::ops::Range;
 
@@ -238,49 +239,57 @@ impl<
     fn by_channels(&self) {
         let (tiling, panels, rows) = (self.tiling, self.panels, self.tiling.channels);
         let tiles = tiling.count();
-        let input_layout = Layout::new(tiles, rows, Self::SOURCES);
+        let blocks = rows.div_ceil(self.plan.channels);
+        // Channels that are transformed together: those of a block, if that leaves no part of a vector, or all.
+        let together = if self.plan.channels.is_multiple_of(MAX_LANES) {
+            self.plan.channels
+        } else {
+            rows
+        };
+        let input_parts = rows.div_ceil(together);
+        let input_layout = Layout::new(tiles, together, Self::SOURCES);
         let gradient_layout = Layout::new(tiles, panels.padded_columns(), Self::PRODUCTS);
-        let length = input_layout.length() + gradient_layout.length();
-        with_scratch(length + input_layout.tile, |scratch| {
-            let (inputs, scratch) = scratch.split_at_mut(input_layout.length());
-            let (gradients, zeros) = scratch.split_at_mut(gradient_layout.length());
-            zeros.fill(0.0);
-            {
-                const TILES: usize = 8;
-                // SAFETY: tasks have different tiles.
-                let (to_inputs, to_gradients) =
-                    unsafe { (Target::new(inputs), Target::new(gradients)) };
-                for_each_task(tiles.div_ceil(TILES), length, |task| {
-                    let part = piece(task, TILES, tiles);
-                    let to = to_inputs.from(part.start * input_layout.tile);
-                    self.transform_input(part.clone(), 0..rows, zeros, input_layout, to);
-                    for index in 0..panels.count() {
-                        let panel = panels.panel(index);
-                        let start = panel.start * tiles + part.start * panel.width;
-                        let to = to_gradients.from(start);
-                        self.transform_gradient(part.clone(), index, gradient_layout, to);
-                    }
+        let inputs_length = input_parts * input_layout.length();
+        // The operand: blocks of the transformed input, then panels of the transformed gradient.
+        let transform = |part: usize, all: &DisjointMut<'_, f32>| {
+            // SAFETY: parts have different channels or different panels.
+            let all = unsafe { Target::shared(all) };
+            if part < input_parts {
+                let to = all.from(part * input_layout.length());
+                with_f32(input_layout.tile, |zeros| {
+                    let channels = piece(part, together, rows);
+                    self.transform_input(0..tiles, channels, zeros, input_layout, to);
                 });
+            } else {
+                let index = part - input_parts;
+                let to = all.from(inputs_length + panels.panel(index).start * tiles);
+                self.transform_gradient(0..tiles, index, gradient_layout, to);
             }
-            let (inputs, gradients) = (&*inputs, &*gradients);
-            let blocks = rows.div_ceil(self.plan.channels);
+        };
+        let length = inputs_length + gradient_layout.length();
+        let parts = input_parts + panels.count();
+        with_operand(length, parts, length, transform, |operand| {
             let work = self.geometry.work();
             for_each_task(blocks * panels.count(), work, |task| {
                 let channels = piece(task / panels.count(), self.plan.channels, rows);
-                let panel = panels.panel(task % panels.count());
+                let index = task % panels.count();
+                let panel = panels.panel(index);
+                let input = channels.start / together;
+                let first = input * together;
                 let layout = self.matrices(channels.len());
-                with_scratch(layout.panel_length(panel), |sums| {
+                let sum = |operand: &[f32], sums: &mut [f32]| {
+                    let (inputs, gradients) = operand.split_at(inputs_length);
                     dispatch(SumOuterProducts {
                         pairs: L::ELEMENTS.pairs.as_flattened(),
-                        a: inputs,
+                        a: &inputs[input * input_layout.length()..],
                         a_layout: input_layout,
                         tiles,
-                        channels: channels.clone(),
+                        channels: channels.start - first..channels.end - first,
                         b: &gradients[panel.start * tiles..],
                         b_layout: gradient_layout,
                         panel,
                         // SAFETY: this task's own.
-                        c: unsafe { Target::new(sums) },
+                        c: unsafe { Target::new(&mut *sums) },
                         c_layout: layout,
                         c_row: 0,
                         accumulate: false,
@@ -295,10 +304,13 @@ impl<
                         panels,
                         panel,
                         inputs: rows,
-                        channels,
+                        channels: channels.clone(),
                         target: self.target,
                         lines: PhantomData,
                     });
+                };
+                operand.with([input, input_parts + index], |operand| {
+                    with_scratch(layout.panel_length(panel), |sums| sum(operand, sums));
                 });
             });
         });
