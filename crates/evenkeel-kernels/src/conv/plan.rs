@@ -155,6 +155,10 @@ const WINOGRAD_LEAST_DEPTH: usize = 24;
 /// Transformed input and gradient of these tiles: a part of the second-level cache. (64→64 on 56×56, Zen 4 with 1 MB: 28 tiles take 0.92 of
 /// the time of 96.)
 const WINOGRAD_DEPTH_BYTES: usize = 512 * 1024;
+/// Sums of a gradient of weights from which segments of the tiles with sums of their own are avoided, and what input and gradient may
+/// take, transformed, for that: every thread has its own of them, which share caches with the rest.
+const WINOGRAD_SUMS_BYTES: usize = 512 * 1024;
+const WINOGRAD_PIXELS_BYTES: usize = 5 << 19;
 /// [`WINOGRAD_DEPTH`] with stride 2, where a task's sums, 81 for each weight, share the second-level cache with its transformed tiles.
 /// (16→32: 0.51 ms with 28 to 48 tiles, 0.55 with 96.)
 const HALF_DEPTH: usize = 36;
@@ -268,6 +272,9 @@ pub(super) fn winograd(
         let group = (WINOGRAD_BYTES / tile_bytes / 12 * 12)
             .clamp(24, 96)
             .min(share(tiles));
+        let group = balanced(tiles, group, |groups| {
+            groups.next_multiple_of(WINOGRAD_TASKS)
+        });
         WinogradPlan {
             large: false,
             tiles: (tiles / sweep_tasks())
@@ -278,6 +285,16 @@ pub(super) fn winograd(
             channels: rows,
         }
     }
+}
+
+/// About `group` of `tiles`, so that there are as many groups as a few threads can share evenly, which `round` makes of their number: of
+/// six groups, the last of them small, one of two threads has an eighth more than its half. Among many groups that is little.
+fn balanced(tiles: usize, group: usize, round: impl FnOnce(usize) -> usize) -> usize {
+    let groups = tiles.div_ceil(group.max(1));
+    if in_segment() || !(WINOGRAD_TASKS..4 * WINOGRAD_TASKS).contains(&groups) {
+        return group;
+    }
+    tiles.div_ceil(round(groups)).next_multiple_of(4)
 }
 
 /// [`WINOGRAD_TASKS`], or one where other threads have segments of the batch of their own.
@@ -312,14 +329,22 @@ pub(super) fn winograd_weights(
     } else {
         2 * WINOGRAD_LARGE_BYTES
     };
-    if few || weights > WEIGHT_BYTES && pixels <= fitting {
+    // Sums of half a megabyte and more for every segment, which one thread writes and another reads, cost more than what is
+    // transformed before: 64→64 on 8×8 with 16 images takes 0.78 of the time on one thread and 0.80 on two, with 32 images 0.87 and
+    // 0.90. (32→32 on 16×16, a quarter of the sums: 0.98 and 1.1.)
+    let heavy = weights >= WINOGRAD_SUMS_BYTES && pixels <= WINOGRAD_PIXELS_BYTES;
+    if few || heavy || weights > WEIGHT_BYTES && pixels <= fitting {
         return WinogradPlan {
             large: true,
             tiles,
             panels: 1,
             group: tiles,
             // They share transformed gradients.
-            channels: if few { share(rows).min(48) } else { 48 },
+            channels: if few || heavy {
+                share(rows).min(48)
+            } else {
+                48
+            },
         };
     }
     // Segments multiply the memory that is added up in the end, blocks the transforms of the input: few of both where large.
@@ -340,9 +365,12 @@ pub(super) fn winograd_weights(
         let depth = depth.clamp(WINOGRAD_LEAST_DEPTH, WINOGRAD_DEPTH);
         (panels, rows, depth)
     };
+    let segment = tiles.div_ceil(segments).max(group.min(share(tiles)));
     WinogradPlan {
         large: false,
-        tiles: tiles.div_ceil(segments).max(group.min(share(tiles))),
+        tiles: balanced(tiles, segment, |segments| {
+            segments / WINOGRAD_TASKS * WINOGRAD_TASKS
+        }),
         panels,
         group,
         channels,
@@ -452,4 +480,37 @@ pub(super) fn is_first_gradient(geometry: &Conv2dGeometry) -> bool {
 pub(super) fn first_parts(batch: usize, lines: usize, tiles: usize) -> Parts {
     let count = (batch * lines * tiles / tasks()).max(FIRST_TILES);
     Parts::new(batch, lines, tiles, count)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_threads_get_even_shares_of_few_groups() {
+        let more = |groups: usize| groups.next_multiple_of(WINOGRAD_TASKS);
+        let fewer = |groups: usize| groups / WINOGRAD_TASKS * WINOGRAD_TASKS;
+        for tiles in 1..2000 {
+            for most in [8, 24, 25, 96, 128] {
+                let group = balanced(tiles, most, more);
+                assert!(group >= 1 && group <= most.next_multiple_of(4));
+                let longer = balanced(tiles, most, fewer);
+                assert!(longer < 2 * most);
+                let groups = tiles.div_ceil(most);
+                if (WINOGRAD_TASKS..4 * WINOGRAD_TASKS).contains(&groups) {
+                    for group in [group, longer] {
+                        let groups = tiles.div_ceil(group);
+                        let half = groups.div_ceil(2) * group;
+                        // Groups are multiples of four tiles, of which the last may lack some.
+                        assert!(2 * half <= tiles + 2 * group, "{tiles} by {group}");
+                    }
+                }
+            }
+        }
+        // The gradient of the input of 64→64 on 8×8 with 32 images, and the gradient of the weights of 16→16 on 32×32 with 8.
+        assert_eq!(balanced(128, 24, more), 16);
+        assert_eq!(balanced(512, 96, fewer), 128);
+        assert_eq!(balanced(4096, 24, more), 24);
+        assert_eq!(balanced(16, 24, more), 24);
+    }
 }
