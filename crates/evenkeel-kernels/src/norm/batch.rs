@@ -48,7 +48,7 @@ impl<'a> BatchNorm<'a> {
         check_optional("residual", self.residual, elements)?;
         affine.check(shape.channels)?;
         Ok(Inputs {
-            slab: Slab::new(1, shape.batch * shape.positions, shape.channels),
+            slab: Slab::of_batch(shape.batch * shape.positions, shape.channels),
             groups: Groups::channels(shape.channels),
             x,
             residual: self.residual,

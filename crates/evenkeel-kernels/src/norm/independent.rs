@@ -44,8 +44,7 @@ impl IndependentComponent<'_> {
                 self.rate
             )));
         }
-        Ok(Slab::new(
-            1,
+        Ok(Slab::of_batch(
             self.shape.batch * self.shape.positions,
             self.shape.channels,
         ))

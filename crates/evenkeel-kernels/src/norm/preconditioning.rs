@@ -28,7 +28,7 @@ pub fn merge_statistics(x: &[f32], count: usize, mean: &mut [f32], variance: &mu
     if rows == 0 {
         return Ok(());
     }
-    let slab = Slab::new(1, rows, channels);
+    let slab = Slab::of_batch(rows, channels);
     let length = 2 * channels;
     with_f64(slab.pieces * length, |measurements| {
         let parts = DisjointMut::new(measurements);

@@ -36,7 +36,7 @@ impl BatchRenorm<'_> {
         check_length("x", self.x.len(), self.shape.elements()?)?;
         self.affine.check(self.shape.channels)?;
         let rows = self.shape.batch * self.shape.positions;
-        Ok(Slab::new(1, rows, self.shape.channels))
+        Ok(Slab::of_batch(rows, self.shape.channels))
     }
 }
 

@@ -5,7 +5,9 @@
 //! all threads busy; then they share the pieces. A batch norm is one sample that holds all rows.
 
 use super::columns::{Columns, TILE_ROWS};
-use crate::parallel::{self, DisjointMut, for_each_task, for_each_task_backwards, piece};
+use crate::parallel::{
+    self, DisjointMut, SERIAL_BELOW, for_each_task, for_each_task_backwards, piece,
+};
 use crate::scratch::{with_f32, with_f64};
 use std::ops::Range;
 
@@ -16,6 +18,9 @@ const PIECE_ELEMENTS: usize = 1 << 15;
 const PIECE_ROWS: usize = 512;
 /// Pieces of a sample, at least, for [`PIECE_ROWS`] to count: threads may have to share them.
 const PIECES_TO_SHARE: usize = 16;
+/// Pieces of a whole batch, at least, where several threads would take it. So a thread norms the images that it takes through the
+/// convolutions before and after, also where two small images are all there is.
+const PIECES_OF_BATCH: usize = 4;
 
 /// Samples of rows of channels, cut into pieces.
 #[derive(Clone, Copy, Debug)]
@@ -28,14 +33,28 @@ pub(super) struct Slab {
 }
 
 impl Slab {
-    /// Cuts `samples` samples of `positions` rows of `channels`.
+    /// Cuts `samples` samples of `positions` rows of `channels`. Where a sample is an image, its pieces do not depend on the others.
     pub fn new(samples: usize, positions: usize, channels: usize) -> Self {
+        Slab::with_pieces(samples, positions, channels, 1)
+    }
+
+    /// Cuts the one sample that is all `rows` rows of a batch.
+    pub fn of_batch(rows: usize, channels: usize) -> Self {
+        let least = if rows * channels >= SERIAL_BELOW {
+            PIECES_OF_BATCH
+        } else {
+            1
+        };
+        Slab::with_pieces(1, rows, channels, least)
+    }
+
+    fn with_pieces(samples: usize, positions: usize, channels: usize, least: usize) -> Self {
         let columns = Columns::new(channels, positions);
         let tile = columns.fold * TILE_ROWS;
         let most = (PIECE_ELEMENTS / channels.max(1))
             .max(PIECE_ROWS.min(positions / PIECES_TO_SHARE))
             .max(TILE_ROWS * TILE_ROWS);
-        let pieces = positions.div_ceil(most).max(1);
+        let pieces = positions.div_ceil(most).max(least);
         let piece_rows = positions.div_ceil(pieces).max(1).next_multiple_of(tile);
         Slab {
             samples,
@@ -182,5 +201,15 @@ mod tests {
                 }
             }
         }
+    }
+    #[test]
+    fn a_batch_is_cut_for_several_threads_and_an_image_by_itself() {
+        for (rows, channels) in [(2048, 16), (512, 32), (1024, 16), (3136, 256)] {
+            let pieces = Slab::of_batch(rows, channels).pieces;
+            assert!(pieces >= PIECES_OF_BATCH, "{rows} x {channels}: {pieces}");
+            let [alone, among_others] = [1, 8].map(|images| Slab::new(images, rows, channels));
+            assert_eq!(alone.pieces, among_others.pieces);
+        }
+        assert_eq!(Slab::of_batch(64, 64).pieces, 1);
     }
 }

@@ -17,7 +17,7 @@ pub(crate) fn sum_rows(rows: usize, x: &[f32], sums: &mut [f32]) {
         return;
     }
     let length = sums.len();
-    let slab = Slab::new(1, rows, length);
+    let slab = Slab::of_batch(rows, length);
     let columns = slab.columns;
     with_f64(slab.pieces * length, |partial| {
         let parts = DisjointMut::new(partial);

@@ -87,7 +87,7 @@ fn check(a: &[f32], b: &[f32], tau: &[f32]) -> Result<Slab> {
         )));
     }
     check_length("add threshold: b", b.len(), a.len())?;
-    Ok(Slab::new(1, a.len() / channels, channels))
+    Ok(Slab::of_batch(a.len() / channels, channels))
 }
 
 /// Runs `body` with tau for every column.
