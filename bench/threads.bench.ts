@@ -1,6 +1,6 @@
 /** How much faster two threads are than one: ResNet-20 steps and single convolutions, both in turn. */
 import { getThreads, setThreads } from '../src';
-import { roundTrip } from './cache-line';
+import { roundTrip, writing } from './cache-line';
 import { type Case, type CompareOptions, formatRatio } from './compare';
 import { convolution } from './convolution-case';
 import { callsFor, secondsOf, spreadOf, warmUp } from './measure';
@@ -19,6 +19,10 @@ export async function run(options: CompareOptions): Promise<undefined> {
     console.error('one processor: nothing to compare');
     return undefined;
   }
+  const { afterReader, own } = await writing();
+  console.error(
+    `writing a cache line that the other processor has read takes ${afterReader.toFixed(1)} ns, one of its own ${own.toFixed(1)} ns`,
+  );
   try {
     for (const one of cases()) {
       if (one.name.includes(only)) {
