@@ -392,6 +392,9 @@ fn cases() -> Vec<Case> {
     // Enough tiles and several panels; few tiles and several panels.
     add(geometry(3, [16, 20], [40, 72], [3, 3], same(1, 3)));
     add(geometry(2, [8, 8], [64, 64], [3, 3], same(1, 3)));
+    // Sums of a gradient of weights of half a megabyte, and more tiles than a few: whole vectors of channels, and others.
+    add(geometry(13, [8, 8], [64, 64], [3, 3], same(1, 3)));
+    add(geometry(14, [8, 7], [65, 63], [3, 3], same(1, 3)));
     // Weights that are larger than the pixels.
     add(geometry(3, [4, 4], [176, 192], [3, 3], same(1, 3)));
     add(geometry(9, [8, 8], [176, 192], [3, 3], same(2, 3)));
@@ -424,7 +427,8 @@ fn cases() -> Vec<Case> {
 #[test]
 fn every_pass_on_every_level_and_thread_count() {
     let cases = cases();
-    let pools: Vec<_> = [1, 2, 3]
+    // Each of up to four threads makes for itself what its tasks read; five make it together.
+    let pools: Vec<_> = [1, 2, 3, 5]
         .into_iter()
         .map(|threads| {
             rayon::ThreadPoolBuilder::new()
