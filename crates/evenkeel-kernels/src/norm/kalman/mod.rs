@@ -98,11 +98,12 @@ impl KalmanNorm<'_> {
                 )));
             }
         }
-        Ok(Slab::new(
-            self.groups,
-            batch / self.groups * positions,
-            channels,
-        ))
+        let rows = batch / self.groups * positions;
+        Ok(if self.groups == 1 {
+            Slab::of_batch(rows, channels)
+        } else {
+            Slab::new(self.groups, rows, channels)
+        })
     }
 }
 
