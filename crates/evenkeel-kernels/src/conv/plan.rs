@@ -155,9 +155,9 @@ const WINOGRAD_LEAST_DEPTH: usize = 24;
 /// Transformed input and gradient of these tiles: a part of the second-level cache. (64→64 on 56×56, Zen 4 with 1 MB: 28 tiles take 0.92 of
 /// the time of 96.)
 const WINOGRAD_DEPTH_BYTES: usize = 512 * 1024;
-/// Sums of a gradient of weights from which segments of the tiles with sums of their own are avoided, and what input and gradient may
-/// take, transformed, for that: every thread has its own of them, which share caches with the rest.
+/// Bytes of the sums of a gradient of weights from which the tiles are not cut into segments with sums of their own.
 const WINOGRAD_SUMS_BYTES: usize = 512 * 1024;
+/// Bytes of the transformed pixels up to which that pays: all of them are transformed first, and each thread has what it reads of them.
 const WINOGRAD_PIXELS_BYTES: usize = 5 << 19;
 /// [`WINOGRAD_DEPTH`] with stride 2, where a task's sums, 81 for each weight, share the second-level cache with its transformed tiles.
 /// (16→32: 0.51 ms with 28 to 48 tiles, 0.55 with 96.)
@@ -329,9 +329,9 @@ pub(super) fn winograd_weights(
     } else {
         2 * WINOGRAD_LARGE_BYTES
     };
-    // Sums of half a megabyte and more for every segment, which one thread writes and another reads, cost more than what is
-    // transformed before: 64→64 on 8×8 with 16 images takes 0.78 of the time on one thread and 0.80 on two, with 32 images 0.87 and
-    // 0.90. (32→32 on 16×16, a quarter of the sums: 0.98 and 1.1.)
+    // Segments whose sums take half a megabyte each, which one thread writes and another reads, cost more than transforming all pixels
+    // first: 64→64 on 8×8 with 16 images takes 0.78 of the time on one thread and 0.80 on two, with 32 images 0.87 and 0.90. (32→32 on
+    // 16×16, with a quarter of the sums: 0.98 and 1.1.)
     let heavy = weights >= WINOGRAD_SUMS_BYTES && pixels <= WINOGRAD_PIXELS_BYTES;
     if few || heavy || weights > WEIGHT_BYTES && pixels <= fitting {
         return WinogradPlan {
