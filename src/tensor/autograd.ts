@@ -189,21 +189,42 @@ function order(root: GraphNode): GraphNode[] {
   return finished.reverse();
 }
 
-/**
- * `total + addend`, where either may be missing; takes `total` over and leaves `addend` to its owner. Adds in place where
- * nobody else holds the values of `total`.
- */
-function addGradient(total: Tensor | undefined, addend: Tensor): Tensor {
-  if (total === undefined) return keep(addend.alias());
+/** A gradient on its way to the node that it is of: one reference to its values, without a handle until the node's turn. */
+interface Arriving {
+  readonly storage: Storage;
+  readonly shape: Shape;
+}
+
+/** The storage of `total + addend`: that of `total`, where nobody but the caller holds it, or a new one. */
+function accumulate(total: Storage, addend: Storage): Storage {
   let target = total;
-  if (total.storage.references > 1) {
-    target = keep(allocate('backward', total.shape));
-    run('copy', [target], total);
-    total.dispose();
+  if (total.references > 1) {
+    target = stream().allocate('backward', total.dtype, total.length);
+    stream().run('copy', [target], [total]);
   }
-  target.storage.version++;
-  run('accumulate', [], target, addend);
+  target.version++;
+  stream().run('accumulate', [], [target, addend]);
   return target;
+}
+
+function addToNode(gradients: Map<GraphNode, Arriving>, node: GraphNode, { storage, shape }: Tensor): void {
+  const total = gradients.get(node)?.storage;
+  const sum = total === undefined ? storage.retain() : accumulate(total, storage);
+  if (sum === total) return;
+  gradients.set(node, { storage: sum, shape });
+  total?.release();
+}
+
+function addToLeaf(leaf: Tensor, gradient: Tensor): void {
+  const total = leaf.grad;
+  if (total === undefined) {
+    leaf.grad = keep(gradient.alias());
+    return;
+  }
+  const sum = accumulate(total.storage, gradient.storage);
+  if (sum === total.storage) return;
+  leaf.grad = keep(new Tensor(sum, total.shape));
+  total.dispose();
 }
 
 /** See {@link Tensor.backward}. */
@@ -229,38 +250,37 @@ export function runBackward(root: Tensor, gradient: Tensor | undefined, options:
     );
   }
   withGrad(false, () => {
-    const seed = keep(gradient?.alias() ?? allocate('backward', root.shape));
-    if (gradient === undefined) run('fill', [seed], 0, 1, 1);
-    if (root.node === undefined) {
-      root.grad = addGradient(root.grad, seed);
-      seed.dispose();
-      return;
-    }
+    const start = root.node;
+    const gradients = new Map<GraphNode, Arriving>();
+    scope(() => {
+      const seed = gradient?.alias() ?? allocate('backward', root.shape);
+      if (gradient === undefined) run('fill', [seed], 0, 1, 1);
+      if (start === undefined) addToLeaf(root, seed);
+      else addToNode(gradients, start, seed);
+    });
+    if (start === undefined) return;
     const labelBefore = stream().label;
-    const gradients = new Map<GraphNode, Tensor>([[root.node, seed]]);
     try {
-      for (const node of order(root.node)) {
-        const own = gradients.get(node);
-        if (own === undefined) continue;
+      for (const node of order(start)) {
+        const arrived = gradients.get(node);
+        if (arrived === undefined) continue;
         gradients.delete(node);
         if (node.label !== '') stream().label = `${node.label} (backward)`;
         scope(() => {
-          try {
-            for (const [index, result] of node.gradients(own).entries()) {
-              const edge = node.edges[index];
-              if (result === undefined || edge === undefined) continue;
-              if ('node' in edge) gradients.set(edge.node, addGradient(gradients.get(edge.node), result));
-              else if (!edge.leaf.isDisposed) edge.leaf.grad = addGradient(edge.leaf.grad, result);
-            }
-          } finally {
-            own.dispose();
+          const own = new Tensor(arrived.storage, arrived.shape);
+          const results = node.gradients(own);
+          for (let index = 0; index < results.length; index++) {
+            const [result, edge] = [results[index], node.edges[index]];
+            if (result === undefined || edge === undefined) continue;
+            if ('node' in edge) addToNode(gradients, edge.node, result);
+            else if (!edge.leaf.isDisposed) addToLeaf(edge.leaf, result);
           }
         });
         if (options.retainGraph !== true) node.releaseSaved();
       }
     } finally {
       stream().label = labelBefore;
-      for (const unused of gradients.values()) unused.dispose();
+      for (const { storage } of gradients.values()) storage.release();
     }
   });
 }

@@ -5,7 +5,7 @@ import type { BatchOptions, Failure, NativeBinding } from '../native/binding';
 import { bytesPerElement, type DType, dtypeCodes } from './dtype';
 import { ExternalMemory } from './external-memory';
 
-/** Commands that are collected before they cross to the native side in one call. */
+/** Commands, at most, that are collected before they cross to the native side in one call. */
 const FLUSH_AFTER = 32;
 
 /** One word of a command, before it is encoded. A storage stands for its slot; undefined for an absent tensor. */
@@ -100,6 +100,8 @@ export class Stream {
   #words = new Float64Array(4096);
   #length = 0;
   #count = 0;
+  /** Commands after which they cross: one where the compute thread has nothing to do, then twice as many each time. */
+  #flushAfter = 1;
   #flushScheduled = false;
   #threads: number;
   #liveBytes = 0;
@@ -140,7 +142,7 @@ export class Stream {
   }
 
   free(storage: Storage): void {
-    this.run('free', [], storage);
+    this.run('free', [], [storage]);
     // Commands run in order: whatever is put into the slot from here on comes after this free.
     this.#freeSlots.push(storage.slot);
     this.#account(-storage.byteLength, -1);
@@ -159,7 +161,7 @@ export class Stream {
   }
 
   /** Enqueues one operation: `outputs` are slots it fills, `words` its arguments in the order in which Rust reads them. */
-  run(operation: string, outputs: readonly Storage[], ...words: readonly Word[]): void {
+  run(operation: string, outputs: readonly Storage[], words: readonly Word[]): void {
     const code = this.#operations.get(operation);
     if (code === undefined) {
       throw new EvenkeelError(
@@ -184,7 +186,9 @@ export class Stream {
       words,
       liveBytes: this.#liveBytes,
     });
-    if (this.#count >= FLUSH_AFTER) {
+    // A freed slot is no work that the compute thread could begin with.
+    if (this.#count >= (operation === 'free' ? FLUSH_AFTER : this.#flushAfter)) {
+      this.#flushAfter = Math.min(2 * this.#flushAfter, FLUSH_AFTER);
       this.flush();
     } else if (!this.#flushScheduled) {
       this.#flushScheduled = true;
@@ -272,22 +276,28 @@ export class Stream {
 
   async read(storage: Storage): Promise<Uint8Array> {
     this.flush();
-    return unwrap(await this.#native.read(this.#id, storage.slot));
+    return this.#drained(await this.#native.read(this.#id, storage.slot));
   }
 
   readSync(storage: Storage): Uint8Array {
     this.flush();
-    return unwrap(this.#native.readSync(this.#id, storage.slot));
+    return this.#drained(this.#native.readSync(this.#id, storage.slot));
   }
 
   async synchronize(): Promise<void> {
     this.flush();
-    unwrap(await this.#native.fence(this.#id));
+    this.#drained(await this.#native.fence(this.#id));
   }
 
   synchronizeSync(): void {
     this.flush();
-    unwrap(this.#native.fenceSync(this.#id));
+    this.#drained(this.#native.fenceSync(this.#id));
+  }
+
+  /** The answer to what was asked: when it is here, the compute thread has mostly done all that it was given, and waits. */
+  #drained<T>(answer: T | Failure): T {
+    this.#flushAfter = 1;
+    return unwrap(answer);
   }
 
   /** Whether a profile is being taken. */

@@ -48,6 +48,8 @@ export class Tensor {
   grad: Tensor | undefined;
   readonly #reference: Reference;
   #requiresGrad = false;
+  /** Whether {@link net} knows this handle. */
+  #inNet = false;
 
   /** For operations: use `tensor`, `zeros`, … or an operation instead. Takes over one reference to `storage`. */
   constructor(storage: Storage, shape: Shape) {
@@ -186,7 +188,7 @@ export class Tensor {
   dispose(): void {
     if (this.#reference.dropped) return;
     leaveScope(this);
-    net.unregister(this);
+    if (this.#inNet) net.unregister(this);
     this.grad?.dispose();
     this.grad = undefined;
     this.#reference.drop();
@@ -198,6 +200,7 @@ export class Tensor {
 
   /** Called by scopes: nobody else frees this handle from here on, so garbage collection must. */
   leaveScopes(): void {
+    this.#inNet = true;
     net.register(this, this.#reference, this);
   }
 
@@ -229,6 +232,6 @@ export function run(operation: string, outputs: readonly Tensor[], ...words: rea
   stream().run(
     operation,
     outputs.map((output) => output.storage),
-    ...words.map((word) => (word instanceof Tensor ? word.storage : word)),
+    words.map((word) => (word instanceof Tensor ? word.storage : word)),
   );
 }

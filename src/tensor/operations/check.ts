@@ -14,13 +14,17 @@ type Named = Readonly<Record<string, Tensor | undefined>>;
  * @throws EvenkeelError INVALID_ARGUMENT where one is no tensor; DTYPE_MISMATCH where one is not float32.
  */
 export function checkFloat(operation: string, required: Named, optional: Named = {}): void {
-  for (const [name, value] of Object.entries(required)) {
-    checkOne(operation, name, value, 'give a float32 tensor (tensor(…) makes one of numbers)');
+  // Every operation comes through here: no arrays of entries.
+  for (const name in required) {
+    checkOne(operation, name, required[name], 'give a float32 tensor (tensor(…) makes one of numbers)');
   }
-  for (const [name, value] of Object.entries(optional)) {
-    if (value === undefined) continue;
-    checkOne(operation, name, value, 'give a float32 tensor, or undefined for none; options are the last argument');
-  }
+  for (const name in optional) checkOptionalFloat(operation, name, optional[name]);
+}
+
+/** As {@link checkFloat}, for one tensor that may be left out. */
+export function checkOptionalFloat(operation: string, name: string, value: Tensor | undefined): void {
+  if (value === undefined) return;
+  checkOne(operation, name, value, 'give a float32 tensor, or undefined for none; options are the last argument');
 }
 
 /**

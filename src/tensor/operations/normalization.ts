@@ -2,7 +2,7 @@ import { EvenkeelError } from '../../errors';
 import { record } from '../autograd';
 import { formatShape, sameShape } from '../shape';
 import { type Argument, allocate, run, type Tensor } from '../tensor';
-import { checkFloat, checkOptions, optionNames } from './check';
+import { checkFloat, checkOptionalFloat, checkOptions, optionNames } from './check';
 import { activationWords, type FusedActivation } from './fused-activation';
 
 /** Options that all normalizations share. */
@@ -99,7 +99,7 @@ export function checkChannels(
   inputShape: readonly number[],
 ): void {
   if (value === undefined) return;
-  checkFloat(operation, {}, { [name]: value });
+  checkOptionalFloat(operation, name, value);
   if (!sameShape(value.shape, [channels])) {
     throw new EvenkeelError(
       'SHAPE_MISMATCH',
