@@ -137,8 +137,8 @@ export class GraphNode {
       saved.map(({ storage, shape }) => new Tensor(storage.retain(), shape)),
       this.edges.map((edge) => edge !== undefined),
     );
-    for (const [index, result] of results.entries()) {
-      const shape = this.inputShapes[index];
+    for (let index = 0; index < results.length; index++) {
+      const [result, shape] = [results[index], this.inputShapes[index]];
       if (result !== undefined && (shape === undefined || !sameShape(result.shape, shape))) {
         throw new EvenkeelError(
           'SHAPE_MISMATCH',

@@ -1,28 +1,44 @@
 import { EvenkeelError } from '../errors';
 import { checkFunction } from '../options';
 
+/** What was made in a scope that is open, in order; undefined where it has left. */
+export type Frame = (Scoped | undefined)[];
+
 /** What a scope frees. */
 export interface Scoped {
+  /** The frame of the scope that it is in. For scopes. */
+  frame: Frame | undefined;
+  /** Where it is in its frame. For scopes. */
+  place: number;
   dispose(): void;
   /** Called when the last scope lets go of a tensor that stays alive: from here on garbage collection is its net. */
   leaveScopes(): void;
 }
 
-const frames: Set<Scoped>[] = [];
+const frames: Frame[] = [];
+
+function enter(tensor: Scoped, frame: Frame): void {
+  tensor.frame = frame;
+  tensor.place = frame.length;
+  frame.push(tensor);
+}
 
 /** Enters a new tensor into the innermost scope; false where there is none. */
 export function enterScope(tensor: Scoped): boolean {
   const frame = frames[frames.length - 1];
-  frame?.add(tensor);
+  if (frame !== undefined) enter(tensor, frame);
   return frame !== undefined;
 }
 
-/** Takes a tensor out of the scopes it is in. */
+/** Takes a tensor out of the scope that it is in; false where it is in none. */
 export function leaveScope(tensor: Scoped): boolean {
-  for (let depth = frames.length - 1; depth >= 0; depth--) {
-    if (frames[depth]?.delete(tensor)) return true;
-  }
-  return false;
+  const { frame } = tensor;
+  if (frame === undefined) return false;
+  frame[tensor.place] = undefined;
+  tensor.frame = undefined;
+  // A long loop that frees what it makes leaves nothing behind.
+  while (frame.length > 0 && frame[frame.length - 1] === undefined) frame.pop();
+  return true;
 }
 
 function isScoped(value: object): value is Scoped {
@@ -30,15 +46,17 @@ function isScoped(value: object): value is Scoped {
 }
 
 /** Moves every tensor in `value` (itself, or inside arrays, maps and plain objects) from `inner` to `outer`. */
-function hand(value: unknown, inner: Set<Scoped>, outer: Set<Scoped> | undefined, seen: Set<object>): void {
-  if (typeof value !== 'object' || value === null || seen.has(value)) return;
+function hand(value: unknown, inner: Frame, outer: Frame | undefined, seen?: Set<object>): void {
+  if (typeof value !== 'object' || value === null || seen?.has(value) === true) return;
   if (isScoped(value)) {
-    if (inner.delete(value)) {
+    if (value.frame === inner) {
+      leaveScope(value);
       if (outer === undefined) value.leaveScopes();
-      else outer.add(value);
+      else enter(value, outer);
     }
     return;
   }
+  seen ??= new Set();
   seen.add(value);
   if (Array.isArray(value) || value instanceof Set) {
     for (const item of value) hand(item, inner, outer, seen);
@@ -61,7 +79,7 @@ function hand(value: unknown, inner: Set<Scoped>, outer: Set<Scoped> | undefined
  */
 export function scope<T>(body: () => T): T {
   checkFunction('scope', 'body', body);
-  const frame = new Set<Scoped>();
+  const frame: Frame = [];
   frames.push(frame);
   let result: T;
   try {
@@ -72,10 +90,10 @@ export function scope<T>(body: () => T): T {
         'scope: the function is asynchronous; open scopes between its awaits, or free its tensors with dispose()',
       );
     }
-    hand(result, frame, frames[frames.length - 2], new Set());
+    hand(result, frame, frames[frames.length - 2]);
   } finally {
     frames.pop();
-    for (const tensor of frame) tensor.dispose();
+    for (const tensor of frame) tensor?.dispose();
   }
   return result;
 }

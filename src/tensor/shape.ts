@@ -10,7 +10,7 @@ export const MAX_RANK = 8;
 /** Elements of a tensor of `shape`. The shape must be checked. */
 export function sizeOf(shape: Shape): number {
   let size = 1;
-  for (const length of shape) size *= length;
+  for (let axis = 0; axis < shape.length; axis++) size *= shape[axis]!;
   return size;
 }
 

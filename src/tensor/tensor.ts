@@ -3,7 +3,7 @@ import { EvenkeelError } from '../errors';
 import { checkBoolean, describe } from '../options';
 import { type BackwardOptions, type GraphNode, runBackward } from './autograd';
 import { type ArrayOf, bytesOfArray, type DType, dtypeOfArray, type TypedArray, viewBytes } from './dtype';
-import { enterScope, leaveScope } from './scope';
+import { enterScope, type Frame, leaveScope, type Scoped } from './scope';
 import { formatShape, type Shape, sizeOf } from './shape';
 import { type Storage, stream, type Word } from './stream';
 
@@ -38,7 +38,7 @@ class Reference {
  *
  * A handle is freed by `dispose()`, by the end of its `scope`, by `using`, or at last by garbage collection.
  */
-export class Tensor {
+export class Tensor implements Scoped {
   /** Sizes of the axes, outermost first; images are `[batch, height, width, channels]`. */
   readonly shape: Shape;
   readonly dtype: DType;
@@ -46,6 +46,8 @@ export class Tensor {
   readonly size: number;
   /** The gradient that `backward()` has accumulated here; owned by this tensor. */
   grad: Tensor | undefined;
+  frame: Frame | undefined;
+  place = 0;
   readonly #reference: Reference;
   #requiresGrad = false;
   /** Whether {@link net} knows this handle. */
@@ -228,10 +230,13 @@ export function allocate(operation: string, shape: Shape, dtype: DType = 'float3
 export type Argument = Exclude<Word, Storage> | Tensor;
 
 /** Enqueues an operation that fills `outputs`. Arguments are read by Rust in this order. For operations. */
-export function run(operation: string, outputs: readonly Tensor[], ...words: readonly Argument[]): void {
-  stream().run(
-    operation,
-    outputs.map((output) => output.storage),
-    words.map((word) => (word instanceof Tensor ? word.storage : word)),
-  );
+export function run(operation: string, outputs: readonly Tensor[], ...words: Argument[]): void {
+  const slots = outputs.map((output) => output.storage);
+  // The array is this call's own.
+  const encoded: (Argument | Storage)[] = words;
+  for (let index = 0; index < words.length; index++) {
+    const word = words[index];
+    if (word instanceof Tensor) encoded[index] = word.storage;
+  }
+  stream().run(operation, slots, encoded as Word[]);
 }

@@ -32,11 +32,16 @@ function checkRank(
   tensor: Tensor,
   layout: string,
 ): readonly [number, number, number, number] {
-  const [a, b, c, d] = tensor.shape;
+  const { shape } = tensor;
+  // Every convolution comes through here: no iterators.
+  const a = shape[0];
+  const b = shape[1];
+  const c = shape[2];
+  const d = shape[3];
   if (tensor.rank !== 4 || a === undefined || b === undefined || c === undefined || d === undefined) {
     throw new EvenkeelError(
       'SHAPE_MISMATCH',
-      `${operation}: expected ${name} ${layout}, got shape ${formatShape(tensor.shape)}`,
+      `${operation}: expected ${name} ${layout}, got shape ${formatShape(shape)}`,
     );
   }
   return [a, b, c, d];
@@ -56,13 +61,11 @@ export function geometryOf(operation: string, input: Tensor, weight: Tensor, opt
     weight,
     '[kernelHeight, kernelWidth, inChannels / groups, outChannels]',
   );
-  for (const tensor of [input, weight]) {
-    if (tensor.shape.slice(tensor === input ? 1 : 0).includes(0)) {
-      throw new EvenkeelError(
-        'SHAPE_MISMATCH',
-        `${operation}: only the batch may be empty, got input ${formatShape(input.shape)}, weight ${formatShape(weight.shape)}`,
-      );
-    }
+  if (weight.size === 0 || height * width * inChannels === 0) {
+    throw new EvenkeelError(
+      'SHAPE_MISMATCH',
+      `${operation}: only the batch may be empty, got input ${formatShape(input.shape)}, weight ${formatShape(weight.shape)}`,
+    );
   }
   const stride = pair(operation, 'stride', options.stride ?? 1, 1);
   const padding = pair(operation, 'padding', options.padding ?? 0, 0);
@@ -139,10 +142,8 @@ export function conv2d(input: Tensor, weight: Tensor, bias?: Tensor, options: Co
       weightGradient = allocate('conv2d backward', weightShape);
       run('conv2d_backward_weights', [weightGradient], kept[inputAt]!, gradient, ...words);
     }
-    return [inputGradient, weightGradient, needs[2] === true ? biasGradient(gradient) : undefined].slice(
-      0,
-      inputs.length,
-    );
+    if (inputs.length === 2) return [inputGradient, weightGradient];
+    return [inputGradient, weightGradient, needs[2] === true ? biasGradient(gradient) : undefined];
   });
 }
 

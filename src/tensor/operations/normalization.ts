@@ -87,7 +87,9 @@ export function geometryOf(operation: string, input: Tensor, options: Normalizat
       `${operation}: epsilon must be a finite number of 0 or more, got ${epsilon}`,
     );
   }
-  return { batch, positions: shape.slice(1, -1).reduce((product, length) => product * length, 1), channels };
+  let positions = 1;
+  for (let axis = 1; axis < shape.length - 1; axis++) positions *= shape[axis]!;
+  return { batch, positions, channels };
 }
 
 /** Checks a parameter with one value for each channel. */
@@ -100,7 +102,7 @@ export function checkChannels(
 ): void {
   if (value === undefined) return;
   checkOptionalFloat(operation, name, value);
-  if (!sameShape(value.shape, [channels])) {
+  if (value.rank !== 1 || value.size !== channels) {
     throw new EvenkeelError(
       'SHAPE_MISMATCH',
       `${operation}: ${name} must have shape [${channels}], one value for each channel of the input ${formatShape(inputShape)}, ` +
@@ -165,26 +167,30 @@ export function recordNormalization(
   command: BackwardCommand,
 ): Tensor {
   const { operation, words, constants = [], moves = [] } = command;
-  const read = [...inputs, ...constants];
-  const isPresent = read.map((tensor) => tensor !== undefined);
-  const present = inputs.filter((input) => input !== undefined);
-  const saving = read.filter((tensor) => tensor !== undefined);
-  return record(name, present, output, [...saving, ...command.saved], (gradient, saved, needs) => {
-    const gradients = present.map((_, index) =>
-      needs[index] === true ? allocate(`${name} backward`, saved[index]!.shape) : undefined,
+  const saving: Tensor[] = [];
+  // The place of each tensor of the command among those that are saved.
+  const places: (number | undefined)[] = [];
+  const save = (tensor: Tensor | undefined): void => {
+    places.push(tensor === undefined ? undefined : saving.push(tensor) - 1);
+  };
+  for (const input of inputs) save(input);
+  const present = saving.slice();
+  for (const constant of constants) save(constant);
+  const statistics = saving.length;
+  saving.push(...command.saved);
+  return record(name, present, output, saving, (gradient, saved, needs) => {
+    const gradients = needs.map((needed, index) =>
+      needed ? allocate(`${name} backward`, saved[index]!.shape) : undefined,
     );
-    // The place of each tensor of the command among those that are present.
-    let next = 0;
-    const places = isPresent.map((there) => (there ? next++ : undefined));
-    run(
-      operation,
-      gradients.filter((tensor) => tensor !== undefined),
-      gradient,
-      ...saved.slice(saving.length),
-      ...places.map((place) => (place === undefined ? undefined : saved[place])),
-      ...words,
-      ...places.slice(0, inputs.length).map((place) => place !== undefined && gradients[place] !== undefined),
-    );
+    const read: Argument[] = [gradient, ...saved.slice(statistics)];
+    for (const place of places) read.push(place === undefined ? undefined : saved[place]);
+    read.push(...words);
+    for (let index = 0; index < inputs.length; index++) {
+      const place = places[index];
+      read.push(place !== undefined && gradients[place] !== undefined);
+    }
+    const wanted = gradients.filter((tensor) => tensor !== undefined);
+    run(operation, wanted, ...read);
     for (const moved of moves) moved.storage.version++;
     return gradients;
   });
