@@ -139,6 +139,27 @@ describe('parameters and groups', () => {
     expect(a.grad).toBeUndefined();
   });
 
+  it('updates all parameters or none', async () => {
+    const [first, second] = [parameter([1, 2]), parameter([3])];
+    const adam = new Adam([first, second], { learningRate: 0.1 });
+    const unchanged = async () => {
+      expect(await first.data()).toEqual(new Float32Array([1, 2]));
+      expect(await second.data()).toEqual(new Float32Array([3]));
+      expect(adam.stateDict().values['steps']).toEqual([0, 0]);
+    };
+    setGradient(first, [1, 1]);
+    setGradient(second, [1]);
+    second.grad?.dispose();
+    expect(errorOf(() => adam.step()).code).toBe('DISPOSED');
+    await unchanged();
+    // A gradient of another size is found on the compute thread, and said when the stream is waited for.
+    setGradient(second, [1, 1]);
+    adam.step();
+    await expect(synchronize()).rejects.toMatchObject({ message: expect.stringContaining('gradients') });
+    expect(await first.data()).toEqual(new Float32Array([1, 2]));
+    expect(await second.data()).toEqual(new Float32Array([3]));
+  });
+
   it('frees its state', () => {
     const weights = parameter([1, 2]);
     const before = memory().liveTensors;

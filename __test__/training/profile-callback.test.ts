@@ -22,7 +22,7 @@ it('measures steps of a run and writes tables and a trace', async () => {
       traceEvents: { name: string }[];
     };
     const updates = trace.traceEvents.filter(({ name }) => name === 'sgd_step');
-    expect(updates.length / model.parameters().length).toBe(3);
+    expect(updates.length).toBe(3);
     // A run that ends while it is measured shows what there was.
     shown = '';
     await trainer.fit(loader, {

@@ -1,7 +1,7 @@
 import { EvenkeelError } from '../errors';
 import { type KnownOptions, optionNames, show } from '../options';
 import type { Tensor } from '../tensor';
-import { run } from '../tensor/tensor';
+import type { Argument } from '../tensor/tensor';
 import { checkNumber, type Entry, Optimizer, type OptimizerOptions, optimizerNames, type Trainable } from './optimizer';
 
 /** Options of {@link Adam} and {@link AdamW}. */
@@ -22,6 +22,7 @@ const adamOptions = optionNames<AdamOptions>({ ...optimizerNames, betas: true, e
 
 /** What Adam and AdamW share; they differ in where the weight decay goes. */
 abstract class AdamBase extends Optimizer<AdamOptions, Settings> {
+  protected override readonly command = 'adam_step';
   protected abstract readonly decoupled: boolean;
 
   protected override optionNames(): KnownOptions {
@@ -52,15 +53,16 @@ abstract class AdamBase extends Optimizer<AdamOptions, Settings> {
     return ['firstMoment', 'secondMoment'];
   }
 
-  protected override update(entry: Entry<Settings>, gradient: Tensor, rate: number, gradientScale: number): void {
+  protected override update(
+    entry: Entry<Settings>,
+    gradient: Tensor,
+    rate: number,
+    gradientScale: number,
+  ): readonly Argument[] {
     const { weightDecay, betas, epsilon } = entry.settings;
     const [first, second] = [entry.states.get('firstMoment'), entry.states.get('secondMoment')];
-    run(
-      'adam_step',
-      [],
-      ...[entry.parameter, gradient, first, second, gradientScale, rate, weightDecay],
-      ...[...betas, epsilon, this.decoupled, entry.steps],
-    );
+    const numbers = [gradientScale, rate, weightDecay, ...betas, epsilon];
+    return [entry.parameter, gradient, first, second, ...numbers, this.decoupled, entry.steps + 1];
   }
 }
 

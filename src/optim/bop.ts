@@ -1,7 +1,7 @@
 import { EvenkeelError } from '../errors';
 import { type KnownOptions, optionNames } from '../options';
 import type { Tensor } from '../tensor';
-import { run } from '../tensor/tensor';
+import type { Argument } from '../tensor/tensor';
 import { checkNumber, type Entry, Optimizer, type OptimizerOptions, optimizerNames, type Trainable } from './optimizer';
 
 /** Options of {@link Bop}. */
@@ -29,6 +29,8 @@ const bopOptions = optionNames<BopOptions>({ ...optimizerNames, threshold: true 
  * optimizer. Weights count as their signs and are ±1 from the first step on.
  */
 export class Bop extends Optimizer<BopOptions, Settings> {
+  protected override readonly command = 'bop_step';
+
   /** @throws EvenkeelError INVALID_ARGUMENT for a hyperparameter out of its range, or nothing to train */
   constructor(parameters: Trainable<BopOptions>, options: BopOptions) {
     super(parameters, options);
@@ -60,8 +62,13 @@ export class Bop extends Optimizer<BopOptions, Settings> {
     return ['average'];
   }
 
-  protected override update(entry: Entry<Settings>, gradient: Tensor, rate: number, gradientScale: number): void {
+  protected override update(
+    entry: Entry<Settings>,
+    gradient: Tensor,
+    rate: number,
+    gradientScale: number,
+  ): readonly Argument[] {
     const average = entry.states.get('average');
-    run('bop_step', [], entry.parameter, gradient, average, gradientScale, rate, entry.settings.threshold);
+    return [entry.parameter, gradient, average, gradientScale, rate, entry.settings.threshold];
   }
 }

@@ -2,7 +2,7 @@ import { EvenkeelError } from '../errors';
 import { checkState, type StateSource, writeState } from '../nn/state';
 import { checkOptions, optionNames } from '../options';
 import { keep, type Tensor } from '../tensor';
-import { allocate, run } from '../tensor/tensor';
+import { type Argument, allocate, run, runWords } from '../tensor/tensor';
 import { checkNumber, checkParameters } from './optimizer';
 
 /** Options of {@link ExponentialMovingAverage}. */
@@ -61,10 +61,13 @@ export class ExponentialMovingAverage {
     }
     const n = this.#updates++;
     const decay = this.#warmup ? Math.min(this.#decay, (1 + n) / (10 + n)) : this.#decay;
+    if (this.#averages.length === 0) return;
+    const words: Argument[] = [this.#averages.length];
     for (const [index, average] of this.#averages.entries()) {
       average.storage.version++;
-      run('moving_average_step', [], average, this.#parameters[index]!, decay);
+      words.push(average, this.#parameters[index]!, decay);
     }
+    runWords('moving_average_step', [], words);
   }
 
   /** Whether the model holds the averages, and this object the weights. */

@@ -9,7 +9,8 @@ import {
   optionNames,
   show,
 } from '../options';
-import { keep, noGrad, Tensor, zeros } from '../tensor';
+import { keep, Tensor, zeros } from '../tensor';
+import { type Argument, runWords } from '../tensor/tensor';
 
 /** What every optimizer can set for each group of parameters. */
 export interface OptimizerOptions {
@@ -57,7 +58,7 @@ export interface Entry<Settings> {
   /** The group's learning rate, divided by the optimizer's, times the parameter's own scale. */
   readonly rateRatio: number;
   readonly states: ReadonlyMap<string, Tensor>;
-  /** Steps done. */
+  /** Steps done before this one. */
   steps: number;
 }
 
@@ -87,7 +88,7 @@ function isGroup<Options extends OptimizerOptions>(
 
 /**
  * The base of all optimizers: parameters in groups, their state, and saving and loading it. Weights are updated in place on the
- * compute thread, one pass over weight, gradient and state for each parameter.
+ * compute thread, all parameters in one command, with one pass over weight, gradient and state.
  */
 export abstract class Optimizer<Options extends OptimizerOptions, Settings extends { readonly weightDecay: number }> {
   readonly #entries: Entry<Settings>[] = [];
@@ -132,8 +133,15 @@ export abstract class Optimizer<Options extends OptimizerOptions, Settings exten
   protected abstract settings(options: Options): Settings;
   /** The names of the state tensors of each parameter. */
   protected abstract stateNames(settings: Settings): readonly string[];
-  /** Enqueues the update of one parameter. */
-  protected abstract update(entry: Entry<Settings>, gradient: Tensor, rate: number, gradientScale: number): void;
+  /** The command that updates parameters. */
+  protected abstract readonly command: string;
+  /** What {@link command} reads of one parameter. */
+  protected abstract update(
+    entry: Entry<Settings>,
+    gradient: Tensor,
+    rate: number,
+    gradientScale: number,
+  ): readonly Argument[];
 
   #add(parameter: Tensor, options: Options, group: ParameterGroup<Options> | undefined): void {
     if (parameter.dtype !== 'float32') throw this.#invalid(`parameters must be float32, got ${parameter.dtype}`);
@@ -187,15 +195,17 @@ export abstract class Optimizer<Options extends OptimizerOptions, Settings exten
     if (!Number.isFinite(gradientScale)) {
       throw this.#invalid(`gradientScale must be finite, got ${show(gradientScale)}`);
     }
-    noGrad(() => {
-      for (const entry of this.#entries) {
-        const gradient = entry.parameter.grad;
-        if (gradient === undefined) continue;
-        entry.steps++;
-        entry.parameter.storage.version++;
-        this.update(entry, gradient, this.#learningRate * entry.rateRatio, gradientScale);
-      }
-    });
+    const updated = this.#entries.filter(({ parameter }) => parameter.grad !== undefined);
+    if (updated.length === 0) return;
+    const words: Argument[] = [updated.length];
+    for (const entry of updated) {
+      words.push(...this.update(entry, entry.parameter.grad!, this.#learningRate * entry.rateRatio, gradientScale));
+    }
+    runWords(this.command, [], words);
+    for (const entry of updated) {
+      entry.steps++;
+      entry.parameter.storage.version++;
+    }
   }
 
   /** Frees the gradients of all parameters. */

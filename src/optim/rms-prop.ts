@@ -1,6 +1,6 @@
 import { type KnownOptions, optionNames } from '../options';
 import type { Tensor } from '../tensor';
-import { run } from '../tensor/tensor';
+import type { Argument } from '../tensor/tensor';
 import { checkNumber, type Entry, Optimizer, type OptimizerOptions, optimizerNames, type Trainable } from './optimizer';
 
 /** Options of {@link RMSprop}. */
@@ -30,6 +30,8 @@ const rmspropOptions = optionNames<RMSpropOptions>({
  * `d = g / (sqrt(q) + epsilon)` (centred: `sqrt(q - mean²)`), `v = momentum * v + d`, `w -= learningRate * v`.
  */
 export class RMSprop extends Optimizer<RMSpropOptions, Settings> {
+  protected override readonly command = 'rms_prop_step';
+
   /** @throws EvenkeelError INVALID_ARGUMENT for a hyperparameter out of its range, or nothing to train */
   constructor(parameters: Trainable<RMSpropOptions>, options: RMSpropOptions) {
     super(parameters, options);
@@ -52,14 +54,15 @@ export class RMSprop extends Optimizer<RMSpropOptions, Settings> {
     return ['meanSquare', ...(momentum > 0 ? ['velocity'] : []), ...(centered ? ['mean'] : [])];
   }
 
-  protected override update(entry: Entry<Settings>, gradient: Tensor, rate: number, gradientScale: number): void {
+  protected override update(
+    entry: Entry<Settings>,
+    gradient: Tensor,
+    rate: number,
+    gradientScale: number,
+  ): readonly Argument[] {
     const { weightDecay, smoothing, epsilon, momentum } = entry.settings;
     const [meanSquare, velocity, mean] = ['meanSquare', 'velocity', 'mean'].map((name) => entry.states.get(name));
-    run(
-      'rms_prop_step',
-      [],
-      ...[entry.parameter, gradient, meanSquare, velocity, mean, gradientScale, rate, weightDecay],
-      ...[smoothing, epsilon, momentum],
-    );
+    const state = [meanSquare, velocity, mean];
+    return [entry.parameter, gradient, ...state, gradientScale, rate, weightDecay, smoothing, epsilon, momentum];
   }
 }

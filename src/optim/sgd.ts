@@ -1,7 +1,7 @@
 import { EvenkeelError } from '../errors';
 import { type KnownOptions, optionNames } from '../options';
 import type { Tensor } from '../tensor';
-import { run } from '../tensor/tensor';
+import type { Argument } from '../tensor/tensor';
 import { checkNumber, type Entry, Optimizer, type OptimizerOptions, optimizerNames, type Trainable } from './optimizer';
 
 /** Options of {@link SGD}. */
@@ -25,6 +25,8 @@ const sgdOptions = optionNames<SGDOptions>({ ...optimizerNames, momentum: true, 
  * ```
  */
 export class SGD extends Optimizer<SGDOptions, Settings> {
+  protected override readonly command = 'sgd_step';
+
   /** @throws EvenkeelError INVALID_ARGUMENT for a hyperparameter out of its range, or nothing to train */
   constructor(parameters: Trainable<SGDOptions>, options: SGDOptions) {
     super(parameters, options);
@@ -47,9 +49,14 @@ export class SGD extends Optimizer<SGDOptions, Settings> {
     return momentum > 0 ? ['velocity'] : [];
   }
 
-  protected override update(entry: Entry<Settings>, gradient: Tensor, rate: number, gradientScale: number): void {
+  protected override update(
+    entry: Entry<Settings>,
+    gradient: Tensor,
+    rate: number,
+    gradientScale: number,
+  ): readonly Argument[] {
     const { weightDecay, momentum, nesterov } = entry.settings;
     const velocity = entry.states.get('velocity');
-    run('sgd_step', [], entry.parameter, gradient, velocity, gradientScale, rate, weightDecay, momentum, nesterov);
+    return [entry.parameter, gradient, velocity, gradientScale, rate, weightDecay, momentum, nesterov];
   }
 }

@@ -231,8 +231,12 @@ export type Argument = Exclude<Word, Storage> | Tensor;
 
 /** Enqueues an operation that fills `outputs`. Arguments are read by Rust in this order. For operations. */
 export function run(operation: string, outputs: readonly Tensor[], ...words: Argument[]): void {
+  runWords(operation, outputs, words);
+}
+
+/** As {@link run}, for arguments that may be many. Takes the array over. For operations. */
+export function runWords(operation: string, outputs: readonly Tensor[], words: Argument[]): void {
   const slots = outputs.map((output) => output.storage);
-  // The array is this call's own.
   const encoded: (Argument | Storage)[] = words;
   for (let index = 0; index < words.length; index++) {
     const word = words[index];

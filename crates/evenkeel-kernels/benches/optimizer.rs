@@ -2,7 +2,7 @@
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use evenkeel_kernels::image::{Augmentation, Images, Normalization, Pixels, gather_images};
-use evenkeel_kernels::optimizer::{Adam, Sgd, adam_step, sgd_step, sum_of_squares};
+use evenkeel_kernels::optimizer::{Adam, Sgd, step, sum_of_squares};
 use evenkeel_kernels::pool::{
     Pool2d, average_backward, average_forward, max_backward, max_forward,
 };
@@ -26,7 +26,28 @@ fn optimizers(criterion: &mut Criterion) {
             weight_decay: 1e-4,
             gradient_scale: 1.0,
         };
-        bencher.iter(|| sgd_step(&options, &mut weights, &gradients, Some(&mut first)).unwrap());
+        bencher.iter(|| {
+            let update = options.update(&mut weights, &gradients, Some(&mut first));
+            step(&[update.unwrap()]);
+        });
+    });
+    // As many tensors as a ResNet-20 has, of the same length.
+    group.bench_function("sgd with momentum, 59 tensors", |bencher| {
+        let length = WEIGHTS.div_ceil(59);
+        let options = Sgd {
+            learning_rate: 1e-3,
+            momentum: 0.9,
+            nesterov: true,
+            weight_decay: 1e-4,
+            gradient_scale: 1.0,
+        };
+        bencher.iter(|| {
+            let updates: Vec<_> = (weights.chunks_mut(length).zip(gradients.chunks(length)))
+                .zip(first.chunks_mut(length))
+                .map(|((w, g), v)| options.update(w, g, Some(v)).unwrap())
+                .collect();
+            step(&updates);
+        });
     });
     group.throughput(Throughput::Bytes(WEIGHTS as u64 * 4 * 7));
     group.bench_function("adamw", |bencher| {
@@ -39,15 +60,8 @@ fn optimizers(criterion: &mut Criterion) {
             gradient_scale: 1.0,
         };
         bencher.iter(|| {
-            adam_step(
-                &options,
-                1,
-                &mut weights,
-                &gradients,
-                &mut first,
-                &mut second,
-            )
-            .unwrap();
+            let update = options.update(1, &mut weights, &gradients, &mut first, &mut second);
+            step(&[update.unwrap()]);
         });
     });
     group.throughput(Throughput::Bytes(WEIGHTS as u64 * 4));

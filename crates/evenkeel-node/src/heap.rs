@@ -135,25 +135,55 @@ impl Heap {
         slots: [usize; N],
         update: impl FnOnce(&Heap, &mut [Buffer; N]) -> Outcome,
     ) -> Outcome {
-        for (index, &slot) in slots.iter().enumerate() {
-            self.get(slot)?;
-            if slots[..index].contains(&slot) {
-                return Err(Failure::internal("one slot is updated twice"));
-            }
-        }
-        let lost = || Failure::internal("an update of this tensor did not return");
-        let mut buffers = slots.map(|slot| {
-            match std::mem::replace(self.slot_mut(slot), Slot::Poisoned(lost())) {
-                Slot::Live(buffer) => buffer,
-                // Every slot was just seen to be live.
-                Slot::Empty | Slot::Poisoned(_) => unreachable!(),
-            }
-        });
+        self.check_lendable(&slots)?;
+        let mut buffers = slots.map(|slot| self.lend(slot));
         let outcome = update(self, &mut buffers);
         for (slot, buffer) in slots.into_iter().zip(buffers) {
             self.set(slot, Slot::Live(buffer));
         }
         outcome
+    }
+
+    /// As [`Heap::update`], for a number of slots that only the command knows.
+    pub fn update_all(
+        &mut self,
+        slots: &[usize],
+        update: impl FnOnce(&Heap, &mut [Buffer]) -> Outcome,
+    ) -> Outcome {
+        self.check_lendable(slots)?;
+        let mut buffers: Vec<Buffer> = slots.iter().map(|&slot| self.lend(slot)).collect();
+        let outcome = update(self, &mut buffers);
+        for (&slot, buffer) in slots.iter().zip(buffers) {
+            self.set(slot, Slot::Live(buffer));
+        }
+        outcome
+    }
+
+    /// Checks that there is a tensor in each of `slots`, and that they differ from each other.
+    fn check_lendable(&self, slots: &[usize]) -> Outcome {
+        for &slot in slots {
+            self.get(slot)?;
+        }
+        let twice = if slots.len() <= 8 {
+            (1..slots.len()).any(|index| slots[..index].contains(&slots[index]))
+        } else {
+            let mut sorted = slots.to_vec();
+            sorted.sort_unstable();
+            sorted.windows(2).any(|pair| pair[0] == pair[1])
+        };
+        if twice {
+            return Err(Failure::internal("one slot is updated twice"));
+        }
+        Ok(())
+    }
+
+    /// Takes the buffer out of a slot that was seen to be live; should it not come back, whoever reads the slot is told.
+    fn lend(&mut self, slot: usize) -> Buffer {
+        let lost = Failure::internal("an update of this tensor did not return");
+        match std::mem::replace(self.slot_mut(slot), Slot::Poisoned(lost)) {
+            Slot::Live(buffer) => buffer,
+            Slot::Empty | Slot::Poisoned(_) => unreachable!("slots are checked before"),
+        }
     }
 
     fn set(&mut self, slot: usize, value: Slot) {

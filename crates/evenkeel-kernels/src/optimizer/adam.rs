@@ -1,10 +1,10 @@
 //! Adam and AdamW.
 
-use super::{Rule, check_range, sweep};
+use super::{Rule, Update, check_range};
 use crate::error::{KernelError, Result};
 use crate::isa::Simd;
 
-/// Hyperparameters of [`adam_step`].
+/// The hyperparameters of Adam and AdamW.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Adam {
     /// Step size, at least 0.
@@ -22,50 +22,53 @@ pub struct Adam {
     pub gradient_scale: f32,
 }
 
-/// One step of Adam (Kingma & Ba 2015) or AdamW (Loshchilov & Hutter 2019), with PyTorch's semantics:
-///
-/// `m = b1 m + (1 - b1) g`, `v = b2 v + (1 - b2) g^2`, and
-/// `w -= learning_rate / (1 - b1^step) * m / (sqrt(v) / sqrt(1 - b2^step) + epsilon)`.
-///
-/// `step` counts from 1.
-///
-/// # Errors
-/// Slices of different lengths, `step` 0, or hyperparameters out of their range.
-pub fn adam_step(
-    options: &Adam,
-    step: u64,
-    weights: &mut [f32],
-    gradients: &[f32],
-    first_moment: &mut [f32],
-    second_moment: &mut [f32],
-) -> Result {
-    check_range("learning rate", options.learning_rate, 0.0, f64::INFINITY)?;
-    check_range("beta 1", options.betas[0], 0.0, 1.0)?;
-    check_range("beta 2", options.betas[1], 0.0, 1.0)?;
-    check_range("epsilon", options.epsilon, 0.0, f64::INFINITY)?;
-    check_range("weight decay", options.weight_decay, 0.0, f64::INFINITY)?;
-    if step == 0 {
-        return Err(KernelError::Invalid("the step counts from 1, got 0".into()));
+impl Adam {
+    /// One step of Adam (Kingma & Ba 2015) or AdamW (Loshchilov & Hutter 2019), with PyTorch's semantics:
+    ///
+    /// `m = b1 m + (1 - b1) g`, `v = b2 v + (1 - b2) g^2`, and
+    /// `w -= learning_rate / (1 - b1^step) * m / (sqrt(v) / sqrt(1 - b2^step) + epsilon)`.
+    ///
+    /// `step` counts from 1.
+    ///
+    /// # Errors
+    /// Slices of different lengths, `step` 0, or hyperparameters out of their range.
+    pub fn update<'a>(
+        &self,
+        step: u64,
+        weights: &'a mut [f32],
+        gradients: &'a [f32],
+        first_moment: &'a mut [f32],
+        second_moment: &'a mut [f32],
+    ) -> Result<Update<'a, impl Rule<2> + use<>, 2>> {
+        check_range("learning rate", self.learning_rate, 0.0, f64::INFINITY)?;
+        check_range("beta 1", self.betas[0], 0.0, 1.0)?;
+        check_range("beta 2", self.betas[1], 0.0, 1.0)?;
+        check_range("epsilon", self.epsilon, 0.0, f64::INFINITY)?;
+        check_range("weight decay", self.weight_decay, 0.0, f64::INFINITY)?;
+        if step == 0 {
+            return Err(KernelError::Invalid("the step counts from 1, got 0".into()));
+        }
+        // In f64: in f32, 1 - 0.999 has an error of 1e-5.
+        let [first, second] = self.betas;
+        let correction = |beta: f64| 1.0 - beta.powf(step as f64);
+        let (keep, decay) = if self.decoupled {
+            (1.0 - self.learning_rate * self.weight_decay, 0.0)
+        } else {
+            (1.0, self.weight_decay)
+        };
+        let rule = AdamRule {
+            scale: self.gradient_scale,
+            decay: decay as f32,
+            keep: keep as f32,
+            first: [first as f32, (1.0 - first) as f32],
+            second: [second as f32, (1.0 - second) as f32],
+            rate: (self.learning_rate / correction(first)) as f32,
+            root_scale: (1.0 / correction(second).sqrt()) as f32,
+            epsilon: self.epsilon as f32,
+        };
+        let moments = [Some(first_moment), Some(second_moment)];
+        Update::new(rule, weights, gradients, moments)
     }
-    // In f64: in f32, 1 - 0.999 has an error of 1e-5.
-    let [first, second] = options.betas;
-    let correction = |beta: f64| 1.0 - beta.powf(step as f64);
-    let (keep, decay) = if options.decoupled {
-        (1.0 - options.learning_rate * options.weight_decay, 0.0)
-    } else {
-        (1.0, options.weight_decay)
-    };
-    let rule = AdamRule {
-        scale: options.gradient_scale,
-        decay: decay as f32,
-        keep: keep as f32,
-        first: [first as f32, (1.0 - first) as f32],
-        second: [second as f32, (1.0 - second) as f32],
-        rate: (options.learning_rate / correction(first)) as f32,
-        root_scale: (1.0 / correction(second).sqrt()) as f32,
-        epsilon: options.epsilon as f32,
-    };
-    sweep(rule, weights, gradients, [first_moment, second_moment])
 }
 
 #[derive(Clone, Copy)]

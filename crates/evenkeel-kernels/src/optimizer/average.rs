@@ -1,6 +1,6 @@
 //! Exponential moving averages of weights.
 
-use super::{Rule, check_range, sweep};
+use super::{Rule, Update, check_range};
 use crate::error::Result;
 use crate::isa::Simd;
 
@@ -9,9 +9,13 @@ use crate::isa::Simd;
 ///
 /// # Errors
 /// Slices of different lengths, or a decay out of its range.
-pub fn exponential_moving_average_step(average: &mut [f32], value: &[f32], decay: f64) -> Result {
+pub fn exponential_moving_average<'a>(
+    average: &'a mut [f32],
+    value: &'a [f32],
+    decay: f64,
+) -> Result<Update<'a, impl Rule<0> + use<>, 0>> {
     check_range("decay", decay, 0.0, 1.0)?;
-    sweep(Toward((1.0 - decay) as f32), average, value, [])
+    Update::new(Toward((1.0 - decay) as f32), average, value, [])
 }
 
 #[derive(Clone, Copy)]

@@ -1,10 +1,10 @@
 //! Bop: an optimizer for weights that are nothing but signs (Helwegen et al., "Latent Weights Do Not Exist", 2019, algorithm 1).
 
-use super::{Rule, check_range, sweep};
+use super::{Rule, Update, check_range};
 use crate::error::Result;
 use crate::isa::Simd;
 
-/// Hyperparameters of [`bop_step`].
+/// Bop's hyperparameters.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Bop {
     /// γ, the share of the new gradient in the average, in `0..=1`.
@@ -15,26 +15,28 @@ pub struct Bop {
     pub gradient_scale: f32,
 }
 
-/// One step: `m += adaptivity * (gradient_scale * gradient - m)`; a weight flips where `w * m > threshold`. At equality it stays.
-///
-/// Weights come out as ±1; one that was not counts as its sign, 0 as +1.
-///
-/// # Errors
-/// Slices of different lengths, or hyperparameters out of their range.
-pub fn bop_step(
-    options: &Bop,
-    weights: &mut [f32],
-    gradients: &[f32],
-    average: &mut [f32],
-) -> Result {
-    check_range("adaptivity", options.adaptivity, 0.0, 1.0f64.next_up())?;
-    check_range("threshold", options.threshold, 0.0, f64::INFINITY)?;
-    let rule = Flip {
-        scale: options.gradient_scale,
-        adaptivity: options.adaptivity as f32,
-        threshold: options.threshold as f32,
-    };
-    sweep(rule, weights, gradients, [average])
+impl Bop {
+    /// One step: `m += adaptivity * (gradient_scale * gradient - m)`; a weight flips where `w * m > threshold`. At equality it stays.
+    ///
+    /// Weights come out as ±1; one that was not counts as its sign, 0 as +1.
+    ///
+    /// # Errors
+    /// Slices of different lengths, or hyperparameters out of their range.
+    pub fn update<'a>(
+        &self,
+        weights: &'a mut [f32],
+        gradients: &'a [f32],
+        average: &'a mut [f32],
+    ) -> Result<Update<'a, impl Rule<1> + use<>, 1>> {
+        check_range("adaptivity", self.adaptivity, 0.0, 1.0f64.next_up())?;
+        check_range("threshold", self.threshold, 0.0, f64::INFINITY)?;
+        let rule = Flip {
+            scale: self.gradient_scale,
+            adaptivity: self.adaptivity as f32,
+            threshold: self.threshold as f32,
+        };
+        Update::new(rule, weights, gradients, [Some(average)])
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -63,6 +65,7 @@ impl Rule<1> for Flip {
 
 #[cfg(test)]
 mod tests {
+    use super::super::step;
     use super::*;
     use crate::testing::at_every_level;
 
@@ -81,7 +84,9 @@ mod tests {
                     threshold: 0.5,
                     gradient_scale: 1.0,
                 };
-                bop_step(&options, &mut weights, &gradients, &mut average).unwrap();
+                step(&[options
+                    .update(&mut weights, &gradients, &mut average)
+                    .unwrap()]);
                 for i in 0..length {
                     let sign = if before[i] < 0.0 { -1.0 } else { 1.0 };
                     let m = gradients[i] / 2.0;
@@ -94,17 +99,17 @@ mod tests {
 
     #[test]
     fn hyperparameters_have_ranges() {
-        let step = |adaptivity, threshold| {
+        let allows = |adaptivity, threshold| {
             let options = Bop {
                 adaptivity,
                 threshold,
                 gradient_scale: 1.0,
             };
-            bop_step(&options, &mut [1.0], &[1.0], &mut [0.0])
+            options.update(&mut [1.0], &[1.0], &mut [0.0]).is_ok()
         };
-        assert!(step(1.0, 0.0).is_ok());
-        assert!(step(1.5, 0.0).is_err());
-        assert!(step(0.5, -1.0).is_err());
-        assert!(step(0.5, f64::NAN).is_err());
+        assert!(allows(1.0, 0.0));
+        assert!(!allows(1.5, 0.0));
+        assert!(!allows(0.5, -1.0));
+        assert!(!allows(0.5, f64::NAN));
     }
 }

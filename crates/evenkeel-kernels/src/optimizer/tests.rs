@@ -63,7 +63,11 @@ fn sgd_matches_its_equations() {
                 };
                 check(
                     "sgd",
-                    |_, w, g, [v]| sgd_step(&options, w, g, (momentum > 0.0).then_some(v)),
+                    |_, w, g, [v]| {
+                        let velocity = (momentum > 0.0).then_some(v);
+                        step(&[options.update(w, g, velocity)?]);
+                        Ok(())
+                    },
                     |_, w, g, [v]| {
                         let g = 0.5 * g + weight_decay * w;
                         *v = momentum * *v + g;
@@ -90,7 +94,10 @@ fn adam_and_adamw_match_their_equations() {
             };
             check(
                 "adam",
-                |step, w, g, [m, v]| adam_step(&options, step, w, g, m, v),
+                |at, w, g, [m, v]| {
+                    step(&[options.update(at, w, g, m, v)?]);
+                    Ok(())
+                },
                 |step, w, g, [m, v]| {
                     let (mut w, mut g) = (w, 2.0 * g);
                     if decoupled {
@@ -130,7 +137,8 @@ fn rms_prop_matches_its_equations() {
                             velocity: (momentum > 0.0).then_some(velocity),
                             mean: centred.then_some(mean),
                         };
-                        rms_prop_step(&options, w, g, state)
+                        step(&[options.update(w, g, state)?]);
+                        Ok(())
                     },
                     |_, w, g, [q, v, m]| {
                         let g = g + 1e-2 * w;
@@ -165,7 +173,8 @@ fn a_constant_gradient_does_not_make_the_centred_variance_negative() {
             velocity: None,
             mean: Some(&mut mean),
         };
-        rms_prop_step(&options, &mut weights, &gradients, state).unwrap();
+        let update = options.update(&mut weights, &gradients, state);
+        step(&[update.unwrap()]);
     }
     assert!(weights.iter().all(|w| w.is_finite()), "{weights:?}");
 }
@@ -175,7 +184,10 @@ fn moving_averages_move_by_the_rest_of_the_decay() {
     at_every_level(|| {
         check(
             "average",
-            |_, average, value, []| exponential_moving_average_step(average, value, 0.9),
+            |_, average, value, []| {
+                step(&[exponential_moving_average(average, value, 0.9)?]);
+                Ok(())
+            },
             |_, average, value, []| 0.9 * average + 0.1 * value,
         );
     });
@@ -207,6 +219,53 @@ fn norms_neither_overflow_nor_vanish() {
 }
 
 #[test]
+fn tensors_together_get_what_each_gets_alone() {
+    let options = Sgd {
+        learning_rate: 0.1,
+        momentum: 0.9,
+        nesterov: true,
+        weight_decay: 1e-2,
+        gradient_scale: 0.5,
+    };
+    // Tensors that end within a vector, within a task and beyond one, and one without a momentum.
+    let lengths: Vec<usize> = LENGTHS.into_iter().chain([16_384, 100_003, 5]).collect();
+    let with = |index: usize| Sgd {
+        momentum: if index == 3 { 0.0 } else { 0.9 },
+        nesterov: index != 3,
+        learning_rate: 0.1 + index as f64,
+        ..options
+    };
+    let values = |seed: u32| -> Vec<Vec<f32>> {
+        let each = lengths.iter().zip(seed..);
+        each.map(|(&length, seed)| coarse_values(length, seed))
+            .collect()
+    };
+    let gradients = values(2);
+    let run = |together: bool| {
+        let (mut weights, mut velocities) = (values(1), values(3));
+        let mut updates: Vec<_> = (weights.iter_mut().zip(&gradients))
+            .zip(&mut velocities)
+            .enumerate()
+            .map(|(index, ((w, g), v))| with(index).update(w, g, Some(v)).unwrap())
+            .collect();
+        if together {
+            step(&updates);
+        } else {
+            updates.drain(..).for_each(|update| step(&[update]));
+        }
+        drop(updates);
+        weights.append(&mut velocities);
+        weights
+    };
+    at_every_level(|| {
+        let (together, alone) = (run(true), run(false));
+        assert_eq!(together, alone);
+        assert_eq!(together[lengths.len() + 3], values(3)[3], "no momentum");
+    });
+    assert_same_bits_at_any_thread_count(|| run(true));
+}
+
+#[test]
 fn the_same_bits_at_any_number_of_threads() {
     let (start, gradients) = (coarse_values(100_003, 1), coarse_values(100_003, 2));
     assert_same_bits_at_any_thread_count(|| {
@@ -220,15 +279,8 @@ fn the_same_bits_at_any_number_of_threads() {
             decoupled: true,
             gradient_scale: 0.3,
         };
-        adam_step(
-            &options,
-            1,
-            &mut weights,
-            &gradients,
-            &mut first,
-            &mut second,
-        )
-        .unwrap();
+        let update = options.update(1, &mut weights, &gradients, &mut first, &mut second);
+        step(&[update.unwrap()]);
         let sum = sum_of_squares(&weights).to_bits();
         let halves = [(sum >> 32) as u32, sum as u32]
             .map(f32::from_bits)
@@ -248,9 +300,11 @@ fn arguments_that_do_not_fit_are_refused() {
     };
     let mut weights = [1.0; 3];
     let mut velocity = [0.0; 3];
-    assert!(sgd_step(&sgd, &mut weights, &[1.0; 3], None).is_err());
-    assert!(sgd_step(&sgd, &mut weights, &[1.0; 2], Some(&mut velocity)).is_err());
-    assert!(sgd_step(&sgd, &mut weights, &[1.0; 3], Some(&mut velocity[..2])).is_err());
+    assert!(sgd.update(&mut weights, &[1.0; 3], None).is_err());
+    let short = Some(&mut velocity[..2]);
+    assert!(sgd.update(&mut weights, &[1.0; 3], short).is_err());
+    let velocities = Some(&mut velocity[..]);
+    assert!(sgd.update(&mut weights, &[1.0; 2], velocities).is_err());
     for bad in [
         Sgd {
             learning_rate: f64::NAN,
@@ -279,7 +333,8 @@ fn arguments_that_do_not_fit_are_refused() {
         },
     ] {
         assert!(
-            sgd_step(&bad, &mut weights, &[1.0; 3], Some(&mut velocity)).is_err(),
+            bad.update(&mut weights, &[1.0; 3], Some(&mut velocity))
+                .is_err(),
             "{bad:?}"
         );
     }
@@ -292,13 +347,19 @@ fn arguments_that_do_not_fit_are_refused() {
         gradient_scale: 1.0,
     };
     let (mut m, mut v) = ([0.0; 3], [0.0; 3]);
-    assert!(adam_step(&adam, 0, &mut weights, &[1.0; 3], &mut m, &mut v).is_err());
+    assert!(
+        adam.update(0, &mut weights, &[1.0; 3], &mut m, &mut v)
+            .is_err()
+    );
     let bad = Adam {
         betas: [0.9, 1.0],
         ..adam
     };
-    assert!(adam_step(&bad, 1, &mut weights, &[1.0; 3], &mut m, &mut v).is_err());
-    assert!(exponential_moving_average_step(&mut weights, &[0.0; 3], 1.5).is_err());
+    assert!(
+        bad.update(1, &mut weights, &[1.0; 3], &mut m, &mut v)
+            .is_err()
+    );
+    assert!(exponential_moving_average(&mut weights, &[0.0; 3], 1.5).is_err());
     assert_eq!(
         (weights, velocity, m, v),
         ([1.0; 3], [0.0; 3], [0.0; 3], [0.0; 3])

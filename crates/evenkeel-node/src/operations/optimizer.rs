@@ -1,16 +1,17 @@
 //! Optimizer steps: weights and state are updated in place.
 //!
-//! Every step begins with `(weight, gradient, …state, gradientScale, learningRate, weightDecay, …)`.
+//! A step is one command for all tensors, `…_step(count, tensor …)`, and either of all or of none. What it reads of each tensor begins with
+//! `weight, gradient, …state, gradientScale, learningRate, weightDecay`.
 
 use super::Family;
 use crate::arguments::Arguments;
-use crate::buffer::Buffer;
-use crate::failure::Outcome;
+use crate::failure::{Failure, Outcome};
 use crate::heap::Heap;
 use evenkeel_kernels::binary::clipping::clip_units;
+use evenkeel_kernels::error::KernelError;
 use evenkeel_kernels::optimizer::{
-    Adam, Bop, RmsProp, RmsPropState, Sgd, adam_step, bop_step, clip_scale,
-    exponential_moving_average_step, rms_prop_step, scale_in_place, sgd_step, sum_of_squares,
+    Adam, Bop, RmsProp, RmsPropState, Rule, Sgd, Update, clip_scale, exponential_moving_average,
+    scale_in_place, step, sum_of_squares,
 };
 
 pub const OPERATIONS: Family = &[
@@ -25,155 +26,185 @@ pub const OPERATIONS: Family = &[
     ("clip_units", clip_each_unit),
 ];
 
-/// `sgd_step(weight, gradient, velocity?, gradientScale, learningRate, weightDecay, momentum, nesterov)`.
-fn sgd(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
-    let (weight, gradient) = (arguments.slot()?, arguments.slot()?);
-    let velocity = arguments.optional_slot()?;
-    let gradient_scale = arguments.f32()?;
-    let learning_rate = arguments.f64()?;
-    let weight_decay = arguments.f64()?;
-    let options = Sgd {
-        learning_rate,
-        momentum: arguments.f64()?,
-        nesterov: arguments.bool()?,
-        weight_decay,
-        gradient_scale,
-    };
-    match velocity {
-        Some(velocity) => heap.update([weight, velocity], |heap, [weight, velocity]| {
-            let (weight, velocity) = (weight.f32_mut()?, velocity.f32_mut()?);
-            Ok(sgd_step(
-                &options,
-                weight,
-                heap.f32(gradient)?,
-                Some(velocity),
-            )?)
-        }),
-        None => heap.update([weight], |heap, [weight]| {
-            Ok(sgd_step(
-                &options,
-                weight.f32_mut()?,
-                heap.f32(gradient)?,
-                None,
-            )?)
-        }),
-    }
+/// What a step reads of one tensor: slots, and numbers of the optimizer.
+struct Tensor<O, const STATES: usize> {
+    weight: usize,
+    gradient: usize,
+    states: [Option<usize>; STATES],
+    options: O,
 }
 
-/// `adam_step(weight, gradient, firstMoment, secondMoment, gradientScale, learningRate, weightDecay, beta1, beta2, epsilon,
-/// decoupled, step)`.
-fn adam(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
-    let (weight, gradient) = (arguments.slot()?, arguments.slot()?);
-    let (first, second) = (arguments.slot()?, arguments.slot()?);
-    let gradient_scale = arguments.f32()?;
-    let learning_rate = arguments.f64()?;
-    let weight_decay = arguments.f64()?;
-    let options = Adam {
-        learning_rate,
-        betas: [arguments.f64()?, arguments.f64()?],
-        epsilon: arguments.f64()?,
-        weight_decay,
-        decoupled: arguments.bool()?,
-        gradient_scale,
-    };
-    let step = arguments.usize()? as u64;
-    heap.update([weight, first, second], |heap, [weight, first, second]| {
-        Ok(adam_step(
-            &options,
-            step,
-            weight.f32_mut()?,
-            heap.f32(gradient)?,
-            first.f32_mut()?,
-            second.f32_mut()?,
-        )?)
-    })
-}
-
-/// `rms_prop_step(weight, gradient, meanSquare, velocity?, mean?, gradientScale, learningRate, weightDecay, smoothing, epsilon,
-/// momentum)`.
-fn rms_prop(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
-    let (weight, gradient) = (arguments.slot()?, arguments.slot()?);
-    let mean_square = arguments.slot()?;
-    let (velocity, mean) = (arguments.optional_slot()?, arguments.optional_slot()?);
-    let gradient_scale = arguments.f32()?;
-    let learning_rate = arguments.f64()?;
-    let weight_decay = arguments.f64()?;
-    let options = RmsProp {
-        learning_rate,
-        smoothing: arguments.f64()?,
-        epsilon: arguments.f64()?,
-        momentum: arguments.f64()?,
-        weight_decay,
-        gradient_scale,
-    };
-    let step = |heap: &Heap,
-                weight: &mut Buffer,
-                mean_square: &mut Buffer,
-                velocity: Option<&mut Buffer>,
-                mean: Option<&mut Buffer>|
-     -> Outcome {
-        let state = RmsPropState {
-            mean_square: mean_square.f32_mut()?,
-            velocity: velocity.map(Buffer::f32_mut).transpose()?,
-            mean: mean.map(Buffer::f32_mut).transpose()?,
-        };
-        Ok(rms_prop_step(
-            &options,
-            weight.f32_mut()?,
-            heap.f32(gradient)?,
-            state,
-        )?)
-    };
-    match (velocity, mean) {
-        (None, None) => heap.update([weight, mean_square], |heap, [w, q]| {
-            step(heap, w, q, None, None)
-        }),
-        (Some(velocity), None) => heap
-            .update([weight, mean_square, velocity], |heap, [w, q, v]| {
-                step(heap, w, q, Some(v), None)
-            }),
-        (None, Some(mean)) => heap.update([weight, mean_square, mean], |heap, [w, q, m]| {
-            step(heap, w, q, None, Some(m))
-        }),
-        (Some(velocity), Some(mean)) => heap.update(
-            [weight, mean_square, velocity, mean],
-            |heap, [w, q, v, m]| step(heap, w, q, Some(v), Some(m)),
-        ),
-    }
-}
-
-/// `bop_step(weight, gradient, average, gradientScale, adaptivity, threshold)`.
-fn bop(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
-    let (weight, gradient) = (arguments.slot()?, arguments.slot()?);
-    let average = arguments.slot()?;
-    let gradient_scale = arguments.f32()?;
-    let options = Bop {
-        adaptivity: arguments.f64()?,
-        threshold: arguments.f64()?,
-        gradient_scale,
-    };
-    heap.update([weight, average], |heap, [weight, average]| {
-        let gradient = heap.f32(gradient)?;
-        Ok(bop_step(
-            &options,
-            weight.f32_mut()?,
+impl<O, const STATES: usize> Tensor<O, STATES> {
+    fn read(
+        arguments: &mut Arguments,
+        options: impl FnOnce(&mut Arguments) -> Outcome<O>,
+    ) -> Outcome<Self> {
+        let (weight, gradient) = (arguments.slot()?, arguments.slot()?);
+        let mut states = [None; STATES];
+        for state in &mut states {
+            *state = arguments.optional_slot()?;
+        }
+        Ok(Tensor {
+            weight,
             gradient,
-            average.f32_mut()?,
-        )?)
+            states,
+            options: options(arguments)?,
+        })
+    }
+}
+
+/// The states of a tensor, as many as it has.
+type States<'a, const STATES: usize> = [Option<&'a mut [f32]>; STATES];
+
+/// Reads the numbers of every tensor with `options`, makes its update with `update`, and does all of them.
+fn step_all<O, R, const STATES: usize, const KEPT: usize>(
+    heap: &mut Heap,
+    arguments: &mut Arguments,
+    options: impl Fn(&mut Arguments) -> Outcome<O>,
+    update: impl for<'a> Fn(
+        &O,
+        &'a mut [f32],
+        &'a [f32],
+        States<'a, STATES>,
+    ) -> Result<Update<'a, R, KEPT>, KernelError>,
+) -> Outcome
+where
+    R: Rule<KEPT>,
+{
+    let count = arguments.usize()?;
+    let mut tensors = Vec::<Tensor<O, STATES>>::new();
+    let mut slots = Vec::new();
+    for _ in 0..count {
+        let tensor = Tensor::read(arguments, &options)?;
+        slots.push(tensor.weight);
+        slots.extend(tensor.states.iter().flatten());
+        tensors.push(tensor);
+    }
+    heap.update_all(&slots, |heap, buffers| {
+        let mut buffers = buffers.iter_mut();
+        let mut next = || match buffers.next() {
+            Some(buffer) => buffer.f32_mut(),
+            None => Err(Failure::internal("a tensor of a step is missing")),
+        };
+        let mut updates = Vec::with_capacity(tensors.len());
+        for tensor in &tensors {
+            let weight = next()?;
+            let mut states = [const { None }; STATES];
+            for (state, slot) in states.iter_mut().zip(tensor.states) {
+                *state = slot.map(|_| next()).transpose()?;
+            }
+            let gradient = heap.f32(tensor.gradient)?;
+            updates.push(update(&tensor.options, weight, gradient, states)?);
+        }
+        step(&updates);
+        Ok(())
     })
 }
 
-/// `moving_average_step(average, value, decay)`.
+fn lacking(state: &str) -> KernelError {
+    KernelError::Invalid(format!("the optimizer's {state} is missing"))
+}
+
+/// `sgd_step(count, {weight, gradient, velocity?, gradientScale, learningRate, weightDecay, momentum, nesterov} …)`.
+fn sgd(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
+    let options = |arguments: &mut Arguments| {
+        Ok(Sgd {
+            gradient_scale: arguments.f32()?,
+            learning_rate: arguments.f64()?,
+            weight_decay: arguments.f64()?,
+            momentum: arguments.f64()?,
+            nesterov: arguments.bool()?,
+        })
+    };
+    step_all(
+        heap,
+        arguments,
+        options,
+        |options, weight, gradient, [velocity]| options.update(weight, gradient, velocity),
+    )
+}
+
+/// `adam_step(count, {weight, gradient, firstMoment, secondMoment, gradientScale, learningRate, weightDecay, beta1, beta2, epsilon,
+/// decoupled, step} …)`.
+fn adam(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
+    let options = |arguments: &mut Arguments| {
+        let options = Adam {
+            gradient_scale: arguments.f32()?,
+            learning_rate: arguments.f64()?,
+            weight_decay: arguments.f64()?,
+            betas: [arguments.f64()?, arguments.f64()?],
+            epsilon: arguments.f64()?,
+            decoupled: arguments.bool()?,
+        };
+        Ok((options, arguments.usize()? as u64))
+    };
+    step_all(
+        heap,
+        arguments,
+        options,
+        |(options, step), weight, gradient, states| match states {
+            [Some(first), Some(second)] => options.update(*step, weight, gradient, first, second),
+            _ => Err(lacking("moments")),
+        },
+    )
+}
+
+/// `rms_prop_step(count, {weight, gradient, meanSquare, velocity?, mean?, gradientScale, learningRate, weightDecay, smoothing, epsilon,
+/// momentum} …)`.
+fn rms_prop(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
+    let options = |arguments: &mut Arguments| {
+        Ok(RmsProp {
+            gradient_scale: arguments.f32()?,
+            learning_rate: arguments.f64()?,
+            weight_decay: arguments.f64()?,
+            smoothing: arguments.f64()?,
+            epsilon: arguments.f64()?,
+            momentum: arguments.f64()?,
+        })
+    };
+    step_all(
+        heap,
+        arguments,
+        options,
+        |options, weight, gradient, [mean_square, velocity, mean]| {
+            let state = RmsPropState {
+                mean_square: mean_square.ok_or_else(|| lacking("mean square"))?,
+                velocity,
+                mean,
+            };
+            options.update(weight, gradient, state)
+        },
+    )
+}
+
+/// `bop_step(count, {weight, gradient, average, gradientScale, adaptivity, threshold} …)`.
+fn bop(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
+    let options = |arguments: &mut Arguments| {
+        Ok(Bop {
+            gradient_scale: arguments.f32()?,
+            adaptivity: arguments.f64()?,
+            threshold: arguments.f64()?,
+        })
+    };
+    step_all(
+        heap,
+        arguments,
+        options,
+        |options, weight, gradient, [average]| {
+            let average = average.ok_or_else(|| lacking("average"))?;
+            options.update(weight, gradient, average)
+        },
+    )
+}
+
+/// `moving_average_step(count, {average, value, decay} …)`.
 fn moving_average(heap: &mut Heap, arguments: &mut Arguments) -> Outcome {
-    let (average, value) = (arguments.slot()?, arguments.slot()?);
-    let decay = arguments.f64()?;
-    heap.update([average], |heap, [average]| {
-        Ok(exponential_moving_average_step(
-            average.f32_mut()?,
-            heap.f32(value)?,
-            decay,
-        )?)
-    })
+    step_all(
+        heap,
+        arguments,
+        |arguments| arguments.f64(),
+        |decay, average, value, []: States<0>| exponential_moving_average(average, value, *decay),
+    )
 }
 
 /// `swap(a, b)`: exchanges the values of two tensors.
