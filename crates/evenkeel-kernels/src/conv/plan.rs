@@ -159,6 +159,10 @@ const WINOGRAD_DEPTH_BYTES: usize = 512 * 1024;
 const WINOGRAD_SUMS_BYTES: usize = 512 * 1024;
 /// Bytes of the transformed pixels up to which that pays: all of them are transformed first, and each thread has what it reads of them.
 const WINOGRAD_PIXELS_BYTES: usize = 5 << 19;
+/// Input channels, at most, of a task that sums over all tiles. Results do not depend on it. (On two threads of Zen 4, against 48, which leaves
+/// 16 of 64: 64→128 with stride 2 on 56×56 takes 0.98 of the time image by image, 64→64 on 8×8 0.98, 128 channels and more 0.97 to 1.01. With
+/// 16 the first takes 0.96 and most others 1.01 to 1.04.)
+const WINOGRAD_BLOCK_CHANNELS: usize = 32;
 /// [`WINOGRAD_DEPTH`] with stride 2, where a task's sums, 81 for each weight, share the second-level cache with its transformed tiles.
 /// (16→32: 0.51 ms with 28 to 48 tiles, 0.55 with 96.)
 const HALF_DEPTH: usize = 36;
@@ -341,9 +345,9 @@ pub(super) fn winograd_weights(
             group: tiles,
             // They share transformed gradients.
             channels: if few || heavy {
-                share(rows).min(48)
+                share(rows).min(WINOGRAD_BLOCK_CHANNELS)
             } else {
-                48
+                WINOGRAD_BLOCK_CHANNELS
             },
         };
     }
