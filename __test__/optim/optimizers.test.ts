@@ -182,6 +182,7 @@ describe('wrong arguments', () => {
     ['betas', () => new Adam([weights], { learningRate: 1, betas: [0.9, 1] })],
     ['smoothing', () => new RMSprop([weights], { learningRate: 1, smoothing: 2 })],
     ['twice', () => new SGD([weights, weights], { learningRate: 1 })],
+    ['twice', () => new SGD([weights, weights.detach()], { learningRate: 1 })],
     ['empty', () => new SGD([], { learningRate: 1 })],
     ['float32', () => new SGD([ones([1], { dtype: 'int32' })], { learningRate: 1 })],
     ['gradientScale', () => new SGD([weights], { learningRate: 1 }).step({ gradientScale: Number.NaN })],

@@ -99,7 +99,8 @@ export abstract class Optimizer<Options extends OptimizerOptions, Settings exten
     const name = this.constructor.name;
     checkOptions(name, options, known);
     this.#learningRate = this.#checkRate(options.learningRate);
-    const seen = new Set<Tensor>();
+    // By what they hold: a tensor and its alias are one parameter.
+    const seen = new Set<unknown>();
     if (!Array.isArray(parameters)) {
       throw this.#invalid(
         `expected a list of parameters or of groups { parameters, … }, got ${show(parameters)}; give model.parameters()`,
@@ -118,8 +119,8 @@ export abstract class Optimizer<Options extends OptimizerOptions, Settings exten
             `expected parameters or groups { parameters, … }, got ${describe(parameter)}; give model.parameters()`,
           );
         }
-        if (seen.has(parameter)) throw this.#invalid('a parameter was given twice');
-        seen.add(parameter);
+        if (seen.has(parameter.storage)) throw this.#invalid('a parameter was given twice');
+        seen.add(parameter.storage);
         this.#add(parameter, options, grouped ? item : undefined);
       }
     }

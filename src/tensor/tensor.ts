@@ -46,7 +46,9 @@ export class Tensor implements Scoped {
   readonly size: number;
   /** The gradient that `backward()` has accumulated here; owned by this tensor. */
   grad: Tensor | undefined;
+  /** The scope that this tensor is in. For scopes. */
   frame: Frame | undefined;
+  /** Where it is in that scope. For scopes. */
   place = 0;
   readonly #reference: Reference;
   #requiresGrad = false;

@@ -28,7 +28,7 @@ fn optimizers(criterion: &mut Criterion) {
         };
         bencher.iter(|| {
             let update = options.update(&mut weights, &gradients, Some(&mut first));
-            step(&[update.unwrap()]);
+            step(&mut [update.unwrap()]);
         });
     });
     // As many tensors as a ResNet-20 has, of the same length.
@@ -42,11 +42,11 @@ fn optimizers(criterion: &mut Criterion) {
             gradient_scale: 1.0,
         };
         bencher.iter(|| {
-            let updates: Vec<_> = (weights.chunks_mut(length).zip(gradients.chunks(length)))
+            let mut updates: Vec<_> = (weights.chunks_mut(length).zip(gradients.chunks(length)))
                 .zip(first.chunks_mut(length))
                 .map(|((w, g), v)| options.update(w, g, Some(v)).unwrap())
                 .collect();
-            step(&updates);
+            step(&mut updates);
         });
     });
     group.throughput(Throughput::Bytes(WEIGHTS as u64 * 4 * 7));
@@ -61,7 +61,7 @@ fn optimizers(criterion: &mut Criterion) {
         };
         bencher.iter(|| {
             let update = options.update(1, &mut weights, &gradients, &mut first, &mut second);
-            step(&[update.unwrap()]);
+            step(&mut [update.unwrap()]);
         });
     });
     group.throughput(Throughput::Bytes(WEIGHTS as u64 * 4));

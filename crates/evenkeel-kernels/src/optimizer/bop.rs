@@ -84,7 +84,7 @@ mod tests {
                     threshold: 0.5,
                     gradient_scale: 1.0,
                 };
-                step(&[options
+                step(&mut [options
                     .update(&mut weights, &gradients, &mut average)
                     .unwrap()]);
                 for i in 0..length {

@@ -75,7 +75,8 @@ impl<'a, R: Rule<STATES>, const STATES: usize> Update<'a, R, STATES> {
 }
 
 /// Does `updates`, together.
-pub fn step<R: Rule<STATES>, const STATES: usize>(updates: &[Update<'_, R, STATES>]) {
+pub fn step<R: Rule<STATES>, const STATES: usize>(updates: &mut [Update<'_, R, STATES>]) {
+    let updates = &*updates;
     // As if the tensors lay one after another, each from a whole vector on.
     let padded =
         |update: &Update<'_, R, STATES>| update.gradients.len().next_multiple_of(MAX_LANES);
@@ -89,7 +90,7 @@ pub fn step<R: Rule<STATES>, const STATES: usize>(updates: &[Update<'_, R, STATE
             if !part.is_empty() {
                 dispatch(Sweep {
                     rule: update.rule,
-                    // SAFETY: ranges of tasks do not overlap, and an update is its own tensor.
+                    // SAFETY: ranges of tasks do not overlap, an update is its own tensor, and this call has it alone.
                     weights: unsafe { update.weights.part(part.clone()) },
                     gradients: &update.gradients[part.clone()],
                     states: std::array::from_fn(|i| {

@@ -65,7 +65,7 @@ fn sgd_matches_its_equations() {
                     "sgd",
                     |_, w, g, [v]| {
                         let velocity = (momentum > 0.0).then_some(v);
-                        step(&[options.update(w, g, velocity)?]);
+                        step(&mut [options.update(w, g, velocity)?]);
                         Ok(())
                     },
                     |_, w, g, [v]| {
@@ -95,7 +95,7 @@ fn adam_and_adamw_match_their_equations() {
             check(
                 "adam",
                 |at, w, g, [m, v]| {
-                    step(&[options.update(at, w, g, m, v)?]);
+                    step(&mut [options.update(at, w, g, m, v)?]);
                     Ok(())
                 },
                 |step, w, g, [m, v]| {
@@ -137,7 +137,7 @@ fn rms_prop_matches_its_equations() {
                             velocity: (momentum > 0.0).then_some(velocity),
                             mean: centred.then_some(mean),
                         };
-                        step(&[options.update(w, g, state)?]);
+                        step(&mut [options.update(w, g, state)?]);
                         Ok(())
                     },
                     |_, w, g, [q, v, m]| {
@@ -174,7 +174,7 @@ fn a_constant_gradient_does_not_make_the_centred_variance_negative() {
             mean: Some(&mut mean),
         };
         let update = options.update(&mut weights, &gradients, state);
-        step(&[update.unwrap()]);
+        step(&mut [update.unwrap()]);
     }
     assert!(weights.iter().all(|w| w.is_finite()), "{weights:?}");
 }
@@ -185,7 +185,7 @@ fn moving_averages_move_by_the_rest_of_the_decay() {
         check(
             "average",
             |_, average, value, []| {
-                step(&[exponential_moving_average(average, value, 0.9)?]);
+                step(&mut [exponential_moving_average(average, value, 0.9)?]);
                 Ok(())
             },
             |_, average, value, []| 0.9 * average + 0.1 * value,
@@ -249,9 +249,9 @@ fn tensors_together_get_what_each_gets_alone() {
             .map(|(index, ((w, g), v))| with(index).update(w, g, Some(v)).unwrap())
             .collect();
         if together {
-            step(&updates);
+            step(&mut updates);
         } else {
-            updates.drain(..).for_each(|update| step(&[update]));
+            updates.drain(..).for_each(|update| step(&mut [update]));
         }
         drop(updates);
         weights.append(&mut velocities);
@@ -280,7 +280,7 @@ fn the_same_bits_at_any_number_of_threads() {
             gradient_scale: 0.3,
         };
         let update = options.update(1, &mut weights, &gradients, &mut first, &mut second);
-        step(&[update.unwrap()]);
+        step(&mut [update.unwrap()]);
         let sum = sum_of_squares(&weights).to_bits();
         let halves = [(sum >> 32) as u32, sum as u32]
             .map(f32::from_bits)

@@ -96,7 +96,7 @@ where
             let gradient = heap.f32(tensor.gradient)?;
             updates.push(update(&tensor.options, weight, gradient, states)?);
         }
-        step(&updates);
+        step(&mut updates);
         Ok(())
     })
 }
