@@ -1,8 +1,6 @@
 import { EvenkeelError } from '../errors';
 import { type KnownOptions, optionNames, show } from '../options';
-import type { Tensor } from '../tensor';
-import type { Argument } from '../tensor/tensor';
-import { checkNumber, type Entry, Optimizer, type OptimizerOptions, optimizerNames, type Trainable } from './optimizer';
+import { checkNumber, Optimizer, type OptimizerOptions, optimizerNames, type Trainable } from './optimizer';
 
 /** Options of {@link Adam} and {@link AdamW}. */
 export interface AdamOptions extends OptimizerOptions {
@@ -23,6 +21,7 @@ const adamOptions = optionNames<AdamOptions>({ ...optimizerNames, betas: true, e
 /** What Adam and AdamW share; they differ in where the weight decay goes. */
 abstract class AdamBase extends Optimizer<AdamOptions, Settings> {
   protected override readonly command = 'adam_step';
+  protected override readonly states = ['firstMoment', 'secondMoment'];
   protected abstract readonly decoupled: boolean;
 
   protected override optionNames(): KnownOptions {
@@ -53,16 +52,8 @@ abstract class AdamBase extends Optimizer<AdamOptions, Settings> {
     return ['firstMoment', 'secondMoment'];
   }
 
-  protected override update(
-    entry: Entry<Settings>,
-    gradient: Tensor,
-    rate: number,
-    gradientScale: number,
-  ): readonly Argument[] {
-    const { weightDecay, betas, epsilon } = entry.settings;
-    const [first, second] = [entry.states.get('firstMoment'), entry.states.get('secondMoment')];
-    const numbers = [gradientScale, rate, weightDecay, ...betas, epsilon];
-    return [entry.parameter, gradient, first, second, ...numbers, this.decoupled, entry.steps + 1];
+  protected override numbers({ weightDecay, betas, epsilon }: Settings, step: number): readonly (number | boolean)[] {
+    return [weightDecay, ...betas, epsilon, this.decoupled, step];
   }
 }
 

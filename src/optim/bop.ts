@@ -1,8 +1,6 @@
 import { EvenkeelError } from '../errors';
 import { type KnownOptions, optionNames } from '../options';
-import type { Tensor } from '../tensor';
-import type { Argument } from '../tensor/tensor';
-import { checkNumber, type Entry, Optimizer, type OptimizerOptions, optimizerNames, type Trainable } from './optimizer';
+import { checkNumber, Optimizer, type OptimizerOptions, optimizerNames, type Trainable } from './optimizer';
 
 /** Options of {@link Bop}. */
 export interface BopOptions extends OptimizerOptions {
@@ -30,6 +28,7 @@ const bopOptions = optionNames<BopOptions>({ ...optimizerNames, threshold: true 
  */
 export class Bop extends Optimizer<BopOptions, Settings> {
   protected override readonly command = 'bop_step';
+  protected override readonly states = ['average'];
 
   /** @throws EvenkeelError INVALID_ARGUMENT for a hyperparameter out of its range, or nothing to train */
   constructor(parameters: Trainable<BopOptions>, options: BopOptions) {
@@ -62,13 +61,7 @@ export class Bop extends Optimizer<BopOptions, Settings> {
     return ['average'];
   }
 
-  protected override update(
-    entry: Entry<Settings>,
-    gradient: Tensor,
-    rate: number,
-    gradientScale: number,
-  ): readonly Argument[] {
-    const average = entry.states.get('average');
-    return [entry.parameter, gradient, average, gradientScale, rate, entry.settings.threshold];
+  protected override numbers({ threshold }: Settings): readonly number[] {
+    return [threshold];
   }
 }

@@ -52,13 +52,13 @@ export interface StepOptions {
 const stepOptions = optionNames<StepOptions>({ gradientScale: true });
 
 /** A parameter with its settings and state. */
-export interface Entry<Settings> {
+interface Entry<Settings> {
   readonly parameter: Tensor;
   readonly settings: Settings;
   /** The group's learning rate, divided by the optimizer's, times the parameter's own scale. */
   readonly rateRatio: number;
   readonly states: ReadonlyMap<string, Tensor>;
-  /** Steps done before this one. */
+  /** Steps done. */
   steps: number;
 }
 
@@ -134,15 +134,12 @@ export abstract class Optimizer<Options extends OptimizerOptions, Settings exten
   protected abstract settings(options: Options): Settings;
   /** The names of the state tensors of each parameter. */
   protected abstract stateNames(settings: Settings): readonly string[];
-  /** The command that updates parameters. */
+  /** The command that updates parameters: of each it reads weight, gradient, {@link states}, gradient scale, rate, {@link numbers}. */
   protected abstract readonly command: string;
-  /** What {@link command} reads of one parameter. */
-  protected abstract update(
-    entry: Entry<Settings>,
-    gradient: Tensor,
-    rate: number,
-    gradientScale: number,
-  ): readonly Argument[];
+  /** The names of all states that {@link command} knows, in its order; a parameter may lack some. */
+  protected abstract readonly states: readonly string[];
+  /** The settings as {@link command} reads them; `step` counts from 1. */
+  protected abstract numbers(settings: Settings, step: number): readonly (number | boolean)[];
 
   #add(parameter: Tensor, options: Options, group: ParameterGroup<Options> | undefined): void {
     if (parameter.dtype !== 'float32') throw this.#invalid(`parameters must be float32, got ${parameter.dtype}`);
@@ -199,8 +196,10 @@ export abstract class Optimizer<Options extends OptimizerOptions, Settings exten
     const updated = this.#entries.filter(({ parameter }) => parameter.grad !== undefined);
     if (updated.length === 0) return;
     const words: Argument[] = [updated.length];
-    for (const entry of updated) {
-      words.push(...this.update(entry, entry.parameter.grad!, this.#learningRate * entry.rateRatio, gradientScale));
+    for (const { parameter, settings, rateRatio, states, steps } of updated) {
+      words.push(parameter, parameter.grad);
+      for (const name of this.states) words.push(states.get(name));
+      words.push(gradientScale, this.#learningRate * rateRatio, ...this.numbers(settings, steps + 1));
     }
     runWords(this.command, [], words);
     for (const entry of updated) {

@@ -1,7 +1,5 @@
 import { type KnownOptions, optionNames } from '../options';
-import type { Tensor } from '../tensor';
-import type { Argument } from '../tensor/tensor';
-import { checkNumber, type Entry, Optimizer, type OptimizerOptions, optimizerNames, type Trainable } from './optimizer';
+import { checkNumber, Optimizer, type OptimizerOptions, optimizerNames, type Trainable } from './optimizer';
 
 /** Options of {@link RMSprop}. */
 export interface RMSpropOptions extends OptimizerOptions {
@@ -31,6 +29,7 @@ const rmspropOptions = optionNames<RMSpropOptions>({
  */
 export class RMSprop extends Optimizer<RMSpropOptions, Settings> {
   protected override readonly command = 'rms_prop_step';
+  protected override readonly states = ['meanSquare', 'velocity', 'mean'];
 
   /** @throws EvenkeelError INVALID_ARGUMENT for a hyperparameter out of its range, or nothing to train */
   constructor(parameters: Trainable<RMSpropOptions>, options: RMSpropOptions) {
@@ -54,15 +53,7 @@ export class RMSprop extends Optimizer<RMSpropOptions, Settings> {
     return ['meanSquare', ...(momentum > 0 ? ['velocity'] : []), ...(centered ? ['mean'] : [])];
   }
 
-  protected override update(
-    entry: Entry<Settings>,
-    gradient: Tensor,
-    rate: number,
-    gradientScale: number,
-  ): readonly Argument[] {
-    const { weightDecay, smoothing, epsilon, momentum } = entry.settings;
-    const [meanSquare, velocity, mean] = ['meanSquare', 'velocity', 'mean'].map((name) => entry.states.get(name));
-    const state = [meanSquare, velocity, mean];
-    return [entry.parameter, gradient, ...state, gradientScale, rate, weightDecay, smoothing, epsilon, momentum];
+  protected override numbers({ weightDecay, smoothing, epsilon, momentum }: Settings): readonly number[] {
+    return [weightDecay, smoothing, epsilon, momentum];
   }
 }

@@ -1,8 +1,6 @@
 import { EvenkeelError } from '../errors';
 import { type KnownOptions, optionNames } from '../options';
-import type { Tensor } from '../tensor';
-import type { Argument } from '../tensor/tensor';
-import { checkNumber, type Entry, Optimizer, type OptimizerOptions, optimizerNames, type Trainable } from './optimizer';
+import { checkNumber, Optimizer, type OptimizerOptions, optimizerNames, type Trainable } from './optimizer';
 
 /** Options of {@link SGD}. */
 export interface SGDOptions extends OptimizerOptions {
@@ -26,6 +24,7 @@ const sgdOptions = optionNames<SGDOptions>({ ...optimizerNames, momentum: true, 
  */
 export class SGD extends Optimizer<SGDOptions, Settings> {
   protected override readonly command = 'sgd_step';
+  protected override readonly states = ['velocity'];
 
   /** @throws EvenkeelError INVALID_ARGUMENT for a hyperparameter out of its range, or nothing to train */
   constructor(parameters: Trainable<SGDOptions>, options: SGDOptions) {
@@ -49,14 +48,7 @@ export class SGD extends Optimizer<SGDOptions, Settings> {
     return momentum > 0 ? ['velocity'] : [];
   }
 
-  protected override update(
-    entry: Entry<Settings>,
-    gradient: Tensor,
-    rate: number,
-    gradientScale: number,
-  ): readonly Argument[] {
-    const { weightDecay, momentum, nesterov } = entry.settings;
-    const velocity = entry.states.get('velocity');
-    return [entry.parameter, gradient, velocity, gradientScale, rate, weightDecay, momentum, nesterov];
+  protected override numbers({ weightDecay, momentum, nesterov }: Settings): readonly (number | boolean)[] {
+    return [weightDecay, momentum, nesterov];
   }
 }

@@ -17,34 +17,27 @@ fn optimizers(criterion: &mut Criterion) {
     let gradients = vec![1e-3; WEIGHTS];
     let (mut weights, mut first, mut second) =
         (vec![1.0; WEIGHTS], vec![0.0; WEIGHTS], vec![0.0; WEIGHTS]);
+    let sgd = Sgd {
+        learning_rate: 1e-3,
+        momentum: 0.9,
+        nesterov: true,
+        weight_decay: 1e-4,
+        gradient_scale: 1.0,
+    };
     group.throughput(Throughput::Bytes(WEIGHTS as u64 * 4 * 5));
     group.bench_function("sgd with momentum", |bencher| {
-        let options = Sgd {
-            learning_rate: 1e-3,
-            momentum: 0.9,
-            nesterov: true,
-            weight_decay: 1e-4,
-            gradient_scale: 1.0,
-        };
         bencher.iter(|| {
-            let update = options.update(&mut weights, &gradients, Some(&mut first));
+            let update = sgd.update(&mut weights, &gradients, Some(&mut first));
             step(&mut [update.unwrap()]);
         });
     });
     // As many tensors as a ResNet-20 has, of the same length.
     group.bench_function("sgd with momentum, 59 tensors", |bencher| {
         let length = WEIGHTS.div_ceil(59);
-        let options = Sgd {
-            learning_rate: 1e-3,
-            momentum: 0.9,
-            nesterov: true,
-            weight_decay: 1e-4,
-            gradient_scale: 1.0,
-        };
         bencher.iter(|| {
             let mut updates: Vec<_> = (weights.chunks_mut(length).zip(gradients.chunks(length)))
                 .zip(first.chunks_mut(length))
-                .map(|((w, g), v)| options.update(w, g, Some(v)).unwrap())
+                .map(|((w, g), v)| sgd.update(w, g, Some(v)).unwrap())
                 .collect();
             step(&mut updates);
         });

@@ -120,59 +120,73 @@ impl<R: Rule<STATES>, const STATES: usize> SimdOp for Sweep<'_, R, STATES> {
     type Output = ();
 
     #[inline(always)]
-    fn call<S: Simd>(self, s: S) {
+    fn call<S: Simd>(mut self, s: S) {
         let length = self.weights.len();
-        let weights = self.weights.as_mut_ptr();
-        let gradients = self.gradients.as_ptr();
-        // Null where there is none.
-        let states = self
-            .states
-            .map(|state| state.map_or(std::ptr::null_mut(), |state| state.as_mut_ptr()));
-        let mut at = 0;
-        while at + S::LANES <= length {
+        let whole = length - length % S::LANES;
+        for at in (0..whole).step_by(S::LANES) {
             // SAFETY: LANES values follow `at` in every slice: all are `length` long.
-            unsafe {
-                let mut old = [s.zero(); STATES];
-                for i in 0..STATES {
-                    if !states[i].is_null() {
-                        old[i] = s.load(states[i].add(at));
-                    }
-                }
-                let (weight, new) =
-                    self.rule
-                        .apply(s, s.load(weights.add(at)), s.load(gradients.add(at)), old);
-                s.store(weight, weights.add(at));
-                for i in 0..STATES {
-                    if !states[i].is_null() {
-                        s.store(new[i], states[i].add(at));
-                    }
-                }
-            }
-            at += S::LANES;
+            unsafe { self.vector(s, at, S::LANES) };
         }
-        let rest = length - at;
-        if rest > 0 {
-            // SAFETY: `rest < LANES` values follow `at` in every slice.
-            unsafe {
-                let mut old = [s.zero(); STATES];
-                for i in 0..STATES {
-                    if !states[i].is_null() {
-                        old[i] = s.load_partial(states[i].add(at), rest);
-                    }
-                }
-                let (weight, new) = self.rule.apply(
-                    s,
-                    s.load_partial(weights.add(at), rest),
-                    s.load_partial(gradients.add(at), rest),
-                    old,
-                );
-                s.store_partial(weight, weights.add(at), rest);
-                for i in 0..STATES {
-                    if !states[i].is_null() {
-                        s.store_partial(new[i], states[i].add(at), rest);
-                    }
+        if whole < length {
+            // SAFETY: `length - whole < LANES` values follow `whole` in every slice.
+            unsafe { self.vector(s, whole, length - whole) };
+        }
+    }
+}
+
+impl<R: Rule<STATES>, const STATES: usize> Sweep<'_, R, STATES> {
+    /// Takes `lanes` values from `at`; where that is a constant, loads and stores are plain ones.
+    ///
+    /// # Safety
+    /// `at + lanes` must not exceed the slices' length, nor `lanes` a vector's.
+    #[inline(always)]
+    unsafe fn vector<S: Simd>(&mut self, s: S, at: usize, lanes: usize) {
+        // SAFETY: the caller's promise; a state is as long as the weights.
+        unsafe {
+            let mut states = [s.zero(); STATES];
+            for (state, values) in states.iter_mut().zip(&self.states) {
+                if let Some(values) = values {
+                    *state = load(s, values.as_ptr().add(at), lanes);
                 }
             }
+            let weights = self.weights.as_mut_ptr().add(at);
+            let weight = load(s, weights, lanes);
+            let gradient = load(s, self.gradients.as_ptr().add(at), lanes);
+            let (weight, states) = self.rule.apply(s, weight, gradient, states);
+            store(s, weight, weights, lanes);
+            for (state, values) in states.into_iter().zip(&mut self.states) {
+                if let Some(values) = values {
+                    store(s, state, values.as_mut_ptr().add(at), lanes);
+                }
+            }
+        }
+    }
+}
+
+/// # Safety
+/// `lanes` values must follow `from`, at most those of a vector.
+#[inline(always)]
+unsafe fn load<S: Simd>(s: S, from: *const f32, lanes: usize) -> S::F32 {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if lanes == S::LANES {
+            s.load(from)
+        } else {
+            s.load_partial(from, lanes)
+        }
+    }
+}
+
+/// # Safety
+/// As [`load`], of memory that may be written.
+#[inline(always)]
+unsafe fn store<S: Simd>(s: S, value: S::F32, to: *mut f32, lanes: usize) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if lanes == S::LANES {
+            s.store(value, to);
+        } else {
+            s.store_partial(value, to, lanes);
         }
     }
 }
